@@ -1,0 +1,148 @@
+"""The rollout tree of one prompt: nodes are steps, leaves are completed trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Step:
+    """One assistant turn and the tool feedback that follows it.
+
+    Attributes:
+        ids: the turn's sampled token ids, length T; the only tokens ever trained on.
+        logprobs: float32 (T,), log-probabilities at sampling time.
+        entropies: float32 (T,), full-vocabulary entropies in nats at sampling time.
+        feedback_ids: tokens that follow before the next turn (tool results, template); never trained on.
+        text: the turn as the environment received it.
+        tool_calls: calls made in this step; tool_errors: how many of them failed.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: NDArray[np.float32]
+    entropies: NDArray[np.float32]
+    feedback_ids: tuple[int, ...] = ()
+    text: str = ""
+    tool_calls: int = 0
+    tool_errors: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trajectory ended. `success` is a property of the outcome, never `reward == 1`.
+
+    Attributes:
+        reward: terminal reward.
+        success: the final answer was right.
+        truncated: a budget ran out before an answer.
+        answer: the submitted answer, if any.
+        valid: False when infrastructure failed; such a leaf must not be trained on.
+    """
+
+    reward: float
+    success: bool
+    truncated: bool = False
+    answer: str | None = None
+    valid: bool = True
+
+
+@dataclass
+class Node:
+    """A step in its tree. The root (index 0) holds the prompt and no step.
+
+    Attributes:
+        parent: index of the parent; -1 for the root. Always smaller than `index`.
+        snapshot: environment state right after this step, held while branching here may happen.
+        outcome: set on leaves, None elsewhere.
+    """
+
+    index: int
+    parent: int
+    depth: int
+    step: Step | None
+    snapshot: Any | None = None
+    outcome: Outcome | None = None
+    children: list[int] = field(default_factory=list)
+
+
+@dataclass
+class RolloutTree:
+    """All trajectories sampled for one prompt.
+
+    Attributes:
+        task_id: which task.
+        prompt_ids: tokens before the first assistant turn.
+        nodes: topologically ordered; `nodes[0]` is the root.
+        leaves: indices of completed trajectories, in the order they were completed (rollout 0, 1, ...).
+    """
+
+    task_id: str
+    prompt_ids: tuple[int, ...]
+    nodes: list[Node] = field(default_factory=list)
+    leaves: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.nodes:
+            self.nodes.append(Node(index=0, parent=-1, depth=0, step=None))
+
+    def add(self, parent: int, step: Step, snapshot: Any | None = None, outcome: Outcome | None = None) -> int:
+        """Append a step under `parent` and return its index; with an outcome it is a leaf."""
+        if self.nodes[parent].outcome is not None:
+            raise ValueError(f"node {parent} is a finished trajectory; branch from one of its ancestors")
+        index = len(self.nodes)
+        self.nodes.append(Node(index, parent, self.nodes[parent].depth + 1, step, snapshot, outcome))
+        self.nodes[parent].children.append(index)
+        if outcome is not None:
+            self.leaves.append(index)
+        return index
+
+    def path(self, index: int) -> list[int]:
+        """Node indices from the first step (the root excluded) down to `index`."""
+        out: list[int] = []
+        while index > 0:
+            out.append(index)
+            index = self.nodes[index].parent
+        return out[::-1]
+
+    def prefix_ids(self, index: int) -> tuple[int, ...]:
+        """Every token up to and including the feedback of node `index`: what the next turn is sampled from."""
+        ids = list(self.prompt_ids)
+        for i in self.path(index):
+            step = self.nodes[i].step
+            assert step is not None
+            ids.extend(step.ids)
+            ids.extend(step.feedback_ids)
+        return tuple(ids)
+
+    def parents(self) -> NDArray[np.int64]:
+        """Parent index of every node; -1 for the root."""
+        return np.array([n.parent for n in self.nodes], dtype=np.int64)
+
+    def outcome(self, leaf: int) -> Outcome:
+        """The outcome of a leaf. Raises ValueError for an inner node."""
+        outcome = self.nodes[leaf].outcome
+        if outcome is None:
+            raise ValueError(f"node {leaf} is not a leaf")
+        return outcome
+
+    def leaf_rewards(self) -> dict[int, float]:
+        """Terminal reward of every leaf, in completion order."""
+        return {leaf: self.outcome(leaf).reward for leaf in self.leaves}
+
+    def subtree(self, index: int) -> Iterator[int]:
+        """`index` and all nodes below it."""
+        stack = [index]
+        while stack:
+            i = stack.pop()
+            yield i
+            stack.extend(self.nodes[i].children)
+
+    def release(self) -> None:
+        """Drop every snapshot; called when no more branching can happen."""
+        for node in self.nodes:
+            node.snapshot = None
