@@ -7,7 +7,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+
+def children_of(parent: ArrayLike) -> list[list[int]]:
+    """Children of every node, in index order, from a parent array.
+
+    Args:
+        parent: integers (n,), n >= 1; `parent[0] == -1` is the root and `0 <= parent[i] < i` for the others,
+            so that neither a cycle nor a second root can be written down.
+
+    Raises:
+        ValueError: the array breaks one of these rules; the message names the first index that does.
+    """
+    array = np.asarray(parent)
+    if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"parent has shape {array.shape} and dtype {array.dtype}; "
+            "give a one-dimensional array of integers with at least the root in it"
+        )
+    if array[0] != -1:
+        raise ValueError(f"parent[0]={array[0]}, but node 0 is the root; set it to -1")
+    children: list[list[int]] = [[] for _ in range(array.size)]
+    for i, p in enumerate(array.tolist()[1:], start=1):
+        if not 0 <= p < i:
+            raise ValueError(
+                f"parent[{i}]={p} does not come before node {i}; number the nodes so that 0 <= parent[i] < i"
+            )
+        children[p].append(i)
+    return children
 
 
 @dataclass(frozen=True)
@@ -90,8 +118,15 @@ class RolloutTree:
         if not self.nodes:
             self.nodes.append(Node(index=0, parent=-1, depth=0, step=None))
 
-    def add(self, parent: int, step: Step, snapshot: Any | None = None, outcome: Outcome | None = None) -> int:
-        """Append a step under `parent` and return its index; with an outcome it is a leaf."""
+    def add(
+        self, parent: int, step: Step, snapshot: Any | None = None, outcome: Outcome | None = None
+    ) -> int:
+        """Append a step under `parent` and return its index; with an outcome it is a leaf.
+
+        Raises ValueError when `parent` is not a node of this tree or already a finished trajectory.
+        """
+        if not 0 <= parent < len(self.nodes):
+            raise ValueError(f"parent={parent} is not a node of this tree; give 0 to {len(self.nodes) - 1}")
         if self.nodes[parent].outcome is not None:
             raise ValueError(f"node {parent} is a finished trajectory; branch from one of its ancestors")
         index = len(self.nodes)
@@ -110,7 +145,7 @@ class RolloutTree:
         return out[::-1]
 
     def prefix_ids(self, index: int) -> tuple[int, ...]:
-        """Every token up to and including the feedback of node `index`: what the next turn is sampled from."""
+        """Every token up to and including the feedback of node `index`: what the next turn follows."""
         ids = list(self.prompt_ids)
         for i in self.path(index):
             step = self.nodes[i].step

@@ -40,13 +40,13 @@ class Anchor:
         step: m, 1-based among the reference's tool steps; steps 1..m were kept as the prefix.
         node: tree node of that prefix.
         probes: leaves sampled from it.
-        recovered: any of them succeeded.
+        recovered: any valid one succeeded; None when infrastructure failed in all of them (no evidence).
     """
 
     step: int
     node: int
     probes: tuple[int, ...]
-    recovered: bool
+    recovered: bool | None
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,12 @@ class Localization:
     Attributes:
         reference: the failed leaf that was searched.
         n_candidates: K, its number of tool steps.
-        critical_step: t_crit, 1-based; K + 1 means the final answer step; None when there was nothing to search.
+        critical_step: t_crit, 1-based; K + 1 means the final answer step; None when there was nothing to
+            search (K = 0) or the search was given up because every probe of an anchor was invalid.
         critical_node: tree node of that step.
         anchors: probes in the order they were made.
+        closed: the search ran to its end. False when the budget ran out first: `critical_step` is then the
+            earliest step not shown to be recoverable, possibly without a single probe.
     """
 
     reference: int
@@ -66,6 +69,7 @@ class Localization:
     critical_step: int | None
     critical_node: int | None
     anchors: tuple[Anchor, ...] = ()
+    closed: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,11 @@ class SearchResult:
 class Expander(Protocol):
     """Grows one tree by sampling; supplied by the runner, or by a script in tests."""
 
-    tree: RolloutTree
-    budget: Budget
+    @property
+    def tree(self) -> RolloutTree: ...
+
+    @property
+    def budget(self) -> Budget: ...
 
     async def expand(self, node: int, n: int) -> list[int]:
         """Complete up to `n` trajectories from `node` (0 = the prompt) and add them to the tree.
@@ -92,7 +99,8 @@ class Expander(Protocol):
 class RolloutStrategy(Protocol):
     """Decides what to sample next. One call per prompt; many run side by side."""
 
-    n_total: int
+    @property
+    def n_total(self) -> int: ...
 
     async def grow(self, expander: Expander) -> SearchResult:
         """Spend the expander's budget on its tree."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 Fidelity = Literal["exact", "replay", "messages"]
 ExecutionKind = Literal["ok", "empty", "error", "timeout", "sandbox_failure"]
@@ -15,15 +16,30 @@ class Limits:
 
     Attributes:
         wall_s: seconds of wall-clock time before a call is killed.
-        cpu_s: seconds of CPU time for one call.
+        cpu_s: seconds of CPU time for one call; enforced to the next whole second.
         memory_mb: address space of the session, in MiB.
-        output_chars: characters of text returned by one call; the middle is elided beyond it.
+        output_chars: characters of text returned by one call, at least 100; beyond it the middle is elided.
+
+    Raises:
+        ValueError: a bound is not positive, or `output_chars` is below 100.
     """
 
     wall_s: float = 6.0
     cpu_s: float = 4.0
     memory_mb: int = 1024
     output_chars: int = 4000
+
+    def __post_init__(self) -> None:
+        for field in ("wall_s", "cpu_s", "memory_mb"):
+            value = getattr(self, field)
+            if not (isinstance(value, int | float) and 0 < value < float("inf")):
+                raise ValueError(f"Limits.{field} must be a positive finite number, not {value!r}")
+        if not _is_int(self.memory_mb):
+            raise ValueError(f"Limits.memory_mb must be a whole number, not {self.memory_mb!r}")
+        if not (_is_int(self.output_chars) and self.output_chars >= 100):
+            raise ValueError(
+                f"Limits.output_chars must be a whole number of at least 100, not {self.output_chars!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,7 @@ class SandboxSnapshot:
         calls: the code of every call so far that must be repeated to rebuild the state, oldest first.
         digest: hash over the executions those calls gave; a replay that differs is refused.
         fidelity: how exact a restore is.
+        reseeds: `(n, seed)` for every time the random generators were reseeded, after the first `n` calls.
         live: a backend's own handle on a frozen session in this process, or None. Never serialised.
     """
 
@@ -57,7 +74,47 @@ class SandboxSnapshot:
     calls: tuple[str, ...]
     digest: str
     fidelity: Fidelity
+    reseeds: tuple[tuple[int, int], ...] = ()
     live: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able form, without `live`."""
+        return {
+            "seed": self.seed,
+            "calls": list(self.calls),
+            "digest": self.digest,
+            "fidelity": self.fidelity,
+            "reseeds": [list(pair) for pair in self.reseeds],
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> SandboxSnapshot:
+        """The inverse of `to_json`; raises ValueError naming the field that is missing or malformed."""
+
+        def field(name: str, valid: Callable[[Any], bool]) -> Any:
+            if name not in data:
+                raise ValueError(f"sandbox snapshot: field {name!r} is missing; was it made by to_json()?")
+            if not valid(data[name]):
+                raise ValueError(f"sandbox snapshot: field {name!r} cannot be {data[name]!r:.100}")
+            return data[name]
+
+        seed = field("seed", _is_int)
+        calls = field("calls", lambda v: isinstance(v, list) and all(isinstance(code, str) for code in v))
+        digest = field("digest", lambda v: isinstance(v, str))
+        fidelity = field("fidelity", lambda v: v in get_args(Fidelity))
+        reseeds = field(
+            "reseeds", lambda v: isinstance(v, list) and all(_is_reseed(p, len(calls)) for p in v)
+        )
+        return SandboxSnapshot(seed, tuple(calls), digest, fidelity, tuple((n, s) for n, s in reseeds))
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_reseed(pair: object, calls: int) -> bool:
+    """Whether `pair` is `[n, seed]` with n a number of calls already made."""
+    return isinstance(pair, list) and len(pair) == 2 and all(map(_is_int, pair)) and 0 <= pair[0] <= calls
 
 
 class SandboxError(RuntimeError):

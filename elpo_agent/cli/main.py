@@ -1,0 +1,44 @@
+"""The `elpo` command: a thin dispatcher, so that `elpo --help` and `elpo envs` need none of the trainer's packages."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "train a model with ELPO or another algorithm",
+    "eval": "score a model (or expert replay) on an environment or a data file",
+    "sft": "fine-tune on expert traces (cold start)",
+    "envs": "list the environments and try one out",
+}
+
+_USAGE = "usage: elpo COMMAND [options]\n\n" + "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
+_EPILOG = "\n\nEach command explains itself: elpo COMMAND --help"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(_USAGE + _EPILOG)
+        return 0 if args else 2
+    name, rest = args[0], args[1:]
+    if name not in COMMANDS:
+        print(f"elpo: there is no command {name!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        module = importlib.import_module(f"elpo_agent.cli.{name}")
+    except ImportError as error:
+        if error.name is None or error.name.split(".")[0] in ("elpo_agent", "elpo_envs"):
+            raise
+        print(
+            f"elpo {name} needs the package {error.name!r}, which is not installed: pip install 'elpo[train]'",
+            file=sys.stderr,
+        )
+        return 1
+    return int(module.run(rest))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""`elpo train`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from elpo_agent.cli.display import TerminalDisplay, summary_table
+from elpo_agent.cli.settings import parse
+from elpo_agent.training.config import TrainConfig
+from elpo_agent.training.learner import NonFiniteLossError
+from elpo_agent.training.run_folder import RunFolderError
+from elpo_agent.training.trainer import Trainer, output_folder
+
+_DESCRIPTION = """Train a model by reinforcement learning in an agent environment. Without options: the quickstart, which
+trains the small model shipped with this package with ELPO on this machine's CPU in a few minutes."""
+
+
+def _parse(argv: Sequence[str]) -> tuple[TrainConfig, dict[str, bool]]:
+    return parse(
+        TrainConfig,
+        argv,
+        command="train",
+        description=_DESCRIPTION,
+        flags={"resume": "continue the run in --output, with its saved settings, from its last checkpoint"},
+        default_preset="quickstart",
+    )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit status: 0 done, 1 failed, 2 bad options, 130 interrupted."""
+    config, flags = _parse(argv)
+    saved = output_folder(config) / "config.yaml"
+    if flags["resume"] and saved.exists() and not any(a.split("=")[0] == "--config" for a in argv):
+        config, flags = _parse(["--config", str(saved), *argv])
+    console = Console()
+    try:
+        with TerminalDisplay(console) as display:
+            summary = Trainer(config, display, resume=flags["resume"]).run()
+    except KeyboardInterrupt:
+        print(f"interrupted; continue with: elpo train --output {output_folder(config)} --resume", file=sys.stderr)
+        return 130
+    except (RunFolderError, NonFiniteLossError, ValueError, OSError) as error:
+        print(f"elpo train: {error}", file=sys.stderr)
+        return 1
+    console.print(summary_table(summary))
+    console.print(f"run folder: {summary['folder']}", highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,1 @@
+"""Scores of a policy on a set of tasks."""

@@ -1,0 +1,126 @@
+"""Collects the requests of all coroutines that sample at the same time into one call of the policy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from elpo_agent.policy import Policy, SampledTurn, SampleRequest
+
+# Trips round the event loop between "everybody waits" and the call. Coroutines that were just woken, and
+# those that they wake in turn, get to say what they want; a strategy nests a few tasks at most.
+_SETTLE = 16
+
+WalkerKey = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    key: WalkerKey
+    request: SampleRequest
+    answer: asyncio.Future[list[SampledTurn]]
+
+
+class Batcher:
+    """Calls the policy once every live walker waits for it, so that it sees the largest batch there is.
+
+    Requests are ordered by their keys, not by arrival, so the same requests make the same batch whatever
+    the tools' timing was. The one exception is `patience_s`: a walker held up longer than that (a slow tool)
+    is no longer waited for, which can change the last bits of what the others get.
+
+    The policy runs in the event loop's own thread: everybody waits for it anyway.
+
+    Args:
+        policy: the engine.
+        patience_s: seconds without any new request before the batch goes ahead without the missing walkers.
+    """
+
+    def __init__(self, policy: Policy, patience_s: float = 1.0) -> None:
+        if not patience_s > 0:
+            raise ValueError(f"patience_s={patience_s} must be more than 0 seconds")
+        self.policy = policy
+        self.patience_s = patience_s
+        self.batch_sizes: list[int] = []
+        self._live = 0
+        self._waiting: list[_Waiting] = []
+        self._changes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def walker(self) -> Iterator[None]:
+        """Register a walker: while inside, it counts as about to sample unless it is sampling."""
+        self._live += 1
+        try:
+            yield
+        finally:
+            self._live -= 1
+            self._changed()
+
+    async def sample(self, key: WalkerKey, request: SampleRequest) -> list[SampledTurn]:
+        """The request's `n` turns, from the next batch.
+
+        Args:
+            key: the request's place in the batch; different for all requests that are open at a time.
+            request: what to sample.
+        Raises:
+            Exception: whatever the policy raised, for everybody in the batch.
+        """
+        entry = _Waiting(key, request, asyncio.get_running_loop().create_future())
+        self._waiting.append(entry)
+        self._changed()
+        try:
+            return await entry.answer
+        finally:
+            if entry in self._waiting:  # cancelled before the batch went out
+                self._waiting.remove(entry)
+                self._changed()
+
+    def _changed(self) -> None:
+        """Start over: look whether everybody waits, and give the missing ones `patience_s` again."""
+        self._changes += 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self.patience_s, self._flush)
+            loop.call_soon(self._settle, self._changes, _SETTLE)
+
+    def _settle(self, change: int, rounds: int) -> None:
+        if change != self._changes or len(self._waiting) < self._live:
+            return
+        if rounds:
+            asyncio.get_running_loop().call_soon(self._settle, change, rounds - 1)
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        batch = sorted(self._waiting, key=lambda w: w.key)
+        self._waiting = []
+        self._changes += 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch = [w for w in batch if not w.answer.done()]
+        if not batch:
+            return
+        try:
+            turns = self._call([w.request for w in batch])
+        except Exception as error:
+            for w in batch:
+                w.answer.set_exception(error)
+            return
+        for w, own in zip(batch, turns, strict=True):
+            w.answer.set_result(own)
+
+    def _call(self, requests: list[SampleRequest]) -> list[list[SampledTurn]]:
+        turns = self.policy.sample(requests)
+        given, wanted = [len(own) for own in turns], [r.n for r in requests]
+        if given != wanted:
+            raise RuntimeError(
+                f"the policy returned {given} turns for requests of n={wanted}; these must be equal"
+            )
+        self.batch_sizes.append(sum(wanted))
+        return turns

@@ -1,0 +1,223 @@
+"""Completes trajectories of one prompt: sample a turn, step the environment, until the episode ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from elpo_agent.policy import SampledTurn, SampleRequest
+from elpo_agent.rollout.base import Budget
+from elpo_agent.rollout.batcher import Batcher
+from elpo_agent.rollout.env_pool import Conversation, EnvPool, InfrastructureError, StepResult
+from elpo_agent.rollout.progress import Watch
+from elpo_agent.tree import Outcome, RolloutTree, Step
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Codec(Protocol):
+    """What the runner needs of a chat codec; `elpo_agent.chat.ChatCodec` is one."""
+
+    @property
+    def stop_ids(self) -> Sequence[int]: ...
+
+    def prompt_ids(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[int, ...]: ...
+
+    def feedback_ids(
+        self,
+        messages_new: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        *,
+        closed: bool,
+    ) -> tuple[int, ...]: ...
+
+    def turn_text(self, ids: Sequence[int]) -> str: ...
+
+
+@dataclass(frozen=True)
+class TurnLimits:
+    max_new_tokens: int
+    temperature: float
+    max_context: int
+
+    def fits(self, prefix_tokens: int) -> bool:
+        """Whether one more turn of full length fits."""
+        return prefix_tokens + self.max_new_tokens <= self.max_context
+
+
+@dataclass
+class Walk:
+    """One trajectory's own steps, from the node it started at."""
+
+    steps: list[tuple[Step, Any | None, int]]
+    outcome: Outcome
+
+
+class PromptExpander:
+    """The `Expander` of one prompt."""
+
+    def __init__(
+        self,
+        *,
+        tree: RolloutTree,
+        budget: Budget,
+        codec: Codec,
+        tools: Sequence[Mapping[str, Any]],
+        pool: EnvPool,
+        batcher: Batcher,
+        limits: TurnLimits,
+        position: int,
+        seed_key: tuple[int, int, int],
+        n_messages: int,
+        keep_snapshots: bool,
+        watch: Watch,
+    ) -> None:
+        self.tree = tree
+        self.budget = budget
+        self._codec, self._tools, self._stops = codec, tools, frozenset(codec.stop_ids)
+        self._pool, self._batcher, self._limits = pool, batcher, limits
+        self._position, self._seed_key = position, seed_key
+        self._n_messages = {0: n_messages}  # of the chat at a node
+        self._keep = keep_snapshots
+        self._watch = watch
+        self._rollouts = 0
+        self._last_commit: asyncio.Future[None] | None = None
+
+    async def expand(self, node: int, n: int) -> list[int]:
+        """See `Expander.expand`. Nodes are added in the order of the calls, whichever finishes first.
+
+        Raises:
+            ValueError: `node` is a finished trajectory, or holds no snapshot to continue from.
+        """
+        if not 0 <= node < len(self.tree.nodes) or self.tree.nodes[node].snapshot is None:
+            raise ValueError(
+                f"node={node} holds no snapshot to continue from; expand the prompt or a step before the "
+                "last, with a strategy whose `branches` is not False"
+            )
+        n = self.budget.take(n)
+        if n == 0:
+            return []
+        first, self._rollouts = self._rollouts, self._rollouts + n
+        before = self._last_commit
+        done = self._last_commit = asyncio.get_running_loop().create_future()
+        try:
+            walks = await self._walks(node, n, first)
+            if before is not None:
+                await before
+            leaves = [self._commit(node, walk) for walk in walks]
+        finally:
+            if not done.done():
+                done.set_result(None)
+        self._watch.rollouts(
+            len(leaves),
+            sum(walk.outcome.success for walk in walks),
+            sum(len(step.ids) for walk in walks for step, _, _ in walk.steps),
+        )
+        return leaves
+
+    async def _walks(self, node: int, n: int, first: int) -> list[Walk]:
+        prefix, depth = self.tree.prefix_ids(node), self.tree.nodes[node].depth + 1
+        with self._batcher.walker():
+            # One request for all siblings: their prefix is computed once.
+            turns = await self._sample(prefix, n, first, depth)
+        return await run_all(
+            [self._walk(node, prefix, depth, first + j, turn) for j, turn in enumerate(turns)]
+        )
+
+    async def _walk(
+        self, node: int, prefix: tuple[int, ...], depth: int, rollout: int, turn: SampledTurn
+    ) -> Walk:
+        """Complete one trajectory whose first turn is already sampled."""
+        conversation = Conversation(snapshot=self.tree.nodes[node].snapshot)
+        n_messages = self._n_messages[node]
+        steps: list[tuple[Step, Any | None, int]] = []
+        with self._batcher.walker():
+            try:
+                while True:
+                    text = self._codec.turn_text(turn.ids)
+                    try:
+                        result = await self._pool.step(conversation, text, self._keep)
+                    except InfrastructureError as error:
+                        logger.warning("task %s, rollout %d: %s", self.tree.task_id, rollout, error)
+                        steps.append((_step(turn, text), None, n_messages))
+                        return Walk(steps, Outcome(reward=0.0, success=False, truncated=True, valid=False))
+                    messages = result.info["messages"]
+                    outcome = _outcome(result)
+                    feedback: tuple[int, ...] = ()
+                    if outcome is None:
+                        new = messages[n_messages + 1 :]  # after the assistant's own
+                        closed = turn.ids[-1] in self._stops
+                        feedback = self._codec.feedback_ids(new, self._tools, closed=closed)
+                        prefix = prefix + turn.ids + feedback
+                        if not self._limits.fits(len(prefix)):
+                            outcome, feedback = Outcome(reward=0.0, success=False, truncated=True), ()
+                    n_messages = len(messages)
+                    step = _step(turn, text, feedback, result.info["tool_calls"])
+                    if outcome is not None:
+                        steps.append((step, None, n_messages))
+                        return Walk(steps, outcome)
+                    steps.append((step, result.snapshot, n_messages))
+                    depth += 1
+                    (turn,) = await self._sample(prefix, 1, rollout, depth)
+            finally:
+                self._pool.release(conversation)
+
+    def _sample(
+        self, prefix: tuple[int, ...], n: int, rollout: int, depth: int
+    ) -> Awaitable[list[SampledTurn]]:
+        seed = np.random.SeedSequence([*self._seed_key, rollout, depth]).generate_state(1, np.uint64)
+        request = SampleRequest(
+            prefix, n, int(seed[0]), self._limits.max_new_tokens, self._limits.temperature
+        )
+        return self._batcher.sample((self._position, rollout, depth), request)
+
+    def _commit(self, node: int, walk: Walk) -> int:
+        """Add a finished trajectory to the tree; returns its leaf."""
+        for i, (step, snapshot, n_messages) in enumerate(walk.steps):
+            last = i == len(walk.steps) - 1
+            node = self.tree.add(node, step, snapshot, walk.outcome if last else None)
+            self._n_messages[node] = n_messages
+        return node
+
+
+def _step(
+    turn: SampledTurn,
+    text: str,
+    feedback: tuple[int, ...] = (),
+    calls: Sequence[Mapping[str, Any]] = (),
+) -> Step:
+    errors = sum(call["kind"] not in ("ok", "empty") for call in calls)
+    return Step(turn.ids, turn.logprobs, turn.entropies, feedback, text, len(calls), errors)
+
+
+def _outcome(result: StepResult) -> Outcome | None:
+    """How the episode ended, or None while it goes on."""
+    if not (result.terminated or result.truncated):
+        return None
+    return Outcome(
+        reward=result.reward,
+        success=bool(result.info["is_correct"]),
+        truncated=result.truncated,
+        answer=result.info["answer"],
+        valid=bool(result.info.get("valid", True)),
+    )
+
+
+async def run_all(work: Sequence[Awaitable[T]]) -> list[T]:
+    """Results in order. When one fails, the others are cancelled and waited for then it surfaces."""
+    tasks = [asyncio.ensure_future(w) for w in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

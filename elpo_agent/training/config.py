@@ -1,0 +1,189 @@
+"""Everything a run can be told, as typed dataclasses: read from YAML, overridden on the command line, saved with
+the run. Attribute docs become the command line's help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from elpo_agent.training.sft import SftConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model is trained.
+
+    Attributes:
+        path: "tiny" (the model shipped with this package), a local folder, or a hub id.
+        dtype: "float32" or "bfloat16".
+        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", ...
+    """
+
+    path: str = "tiny"
+    dtype: str = "float32"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """The environment, as given to `gym.make`.
+
+    Attributes:
+        id: environment id.
+        kwargs: keyword arguments for training, e.g. {dataset: generated, max_turns: 8}.
+        eval_kwargs: what is different when evaluating, e.g. {split: test}.
+    """
+
+    id: str = "elpo/Math-v0"
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    eval_kwargs: dict[str, Any] = field(default_factory=lambda: {"split": "test"})
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    """Which algorithm, by its name in the entry-point group `elpo.algorithms`.
+
+    Attributes:
+        name: "elpo", "grpo", or one that another package adds.
+        options: its own keyword options, e.g. {n_total: 16, search: printed}.
+    """
+
+    name: str = "elpo"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How turns are sampled.
+
+    Attributes:
+        prompts: prompts per update; all their searches run side by side.
+        max_new_tokens: a longer assistant turn is cut.
+        max_context: a trajectory that would need more tokens than this is truncated.
+        temperature: sampling temperature, > 0.
+        tool_threads: tools that run at once.
+    """
+
+    prompts: int = 16
+    max_new_tokens: int = 256
+    max_context: int = 4096
+    temperature: float = 1.0
+    tool_threads: int = 8
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """How the policy is improved from a batch of trees.
+
+    Attributes:
+        lr: peak learning rate of AdamW.
+        warmup_updates: updates of linear warm-up.
+        schedule: "constant", or "linear" decay to `final_lr_share` of `lr` at the last update.
+        final_lr_share: see `schedule`, 0 to 1.
+        mini_batches: optimiser steps per epoch over the update's prompts.
+        epochs: passes over each update's rollouts.
+        max_grad_norm: gradients are clipped to this norm.
+        weight_decay: decoupled weight decay.
+        betas: AdamW's.
+        micro_batch_tokens: padded tokens per forward pass; only memory and speed depend on it.
+    """
+
+    lr: float = 1e-6
+    warmup_updates: int = 0
+    schedule: str = "constant"
+    final_lr_share: float = 0.1
+    mini_batches: int = 4
+    epochs: int = 1
+    max_grad_norm: float = 1.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    micro_batch_tokens: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("constant", "linear"):
+            raise ValueError(f"learner.schedule={self.schedule!r} is unknown; choose constant or linear")
+        if not 0.0 <= self.final_lr_share <= 1.0:
+            raise ValueError(f"learner.final_lr_share={self.final_lr_share} must lie between 0 and 1")
+        if self.mini_batches < 1 or self.epochs < 1:
+            raise ValueError("learner.mini_batches and learner.epochs must be at least 1")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Held-out evaluation, before and after training.
+
+    Attributes:
+        tasks: how many tasks; 0 skips evaluation.
+        samples: sampled rollouts a task, for pass@1.
+        greedy: also report greedy decoding.
+        every: evaluate every so many updates too; 0 = only before and after.
+        temperature: sampling temperature.
+        first_index: the first task's index in the evaluation split.
+    """
+
+    tasks: int = 200
+    samples: int = 1
+    greedy: bool = True
+    every: int = 0
+    temperature: float = 1.0
+    first_index: int = 0
+
+
+@dataclass(frozen=True)
+class ColdStartConfig:
+    """Supervised fine-tuning on the data's expert traces before RL.
+
+    Attributes:
+        tasks: how many training tasks' traces to use; 0 skips the cold start.
+        optimization: how it is trained.
+    """
+
+    tasks: int = 0
+    optimization: SftConfig = field(default_factory=SftConfig)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        output: run folder; "auto" makes runs/<algorithm>-seed<seed>.
+        seed: fixes tasks, samples and batch order.
+        updates: RL updates.
+        checkpoint_every: updates between checkpoints.
+        keep_checkpoints: how many of the last ones are kept.
+        save_trees_every: updates between saved rollout trees (trees.jsonl); 0 saves none.
+        threads: CPU threads for torch; 0 = torch's own choice.
+    """
+
+    output: str = "auto"
+    seed: int = 0
+    updates: int = 100
+    checkpoint_every: int = 10
+    keep_checkpoints: int = 2
+    save_trees_every: int = 1
+    threads: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
+
+    def __post_init__(self) -> None:
+        if self.updates < 0:
+            raise ValueError(f"updates={self.updates} must be 0 or larger")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must be 0 or larger")
+        if self.checkpoint_every < 1 or self.keep_checkpoints < 1:
+            raise ValueError("checkpoint_every and keep_checkpoints must be at least 1")
+        if self.rollout.prompts < 1:
+            raise ValueError(f"rollout.prompts={self.rollout.prompts} must be at least 1")
+        if self.rollout.temperature <= 0:
+            raise ValueError(f"rollout.temperature={self.rollout.temperature} must be above 0 to train")
+        if self.learner.mini_batches > self.rollout.prompts:
+            raise ValueError(
+                f"learner.mini_batches={self.learner.mini_batches} exceeds rollout.prompts={self.rollout.prompts}: "
+                "a mini-batch holds whole prompts, so ask for at most one per prompt"
+            )

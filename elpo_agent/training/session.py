@@ -1,0 +1,90 @@
+"""What a run needs in hand: model, tokenizer, engine and rollout runner, built from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import nn
+
+import elpo_envs  # noqa: F401  (registers the environments)
+from elpo_agent.chat import ChatCodec
+from elpo_agent.engines.loading import load_model
+from elpo_agent.engines.transformers_engine import TransformersPolicy
+from elpo_agent.rollout.runner import Runner
+from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
+
+TINY_MODEL = Path(__file__).parent.parent / "tiny" / "model"
+
+
+def model_folder(path: str) -> str:
+    """The folder or hub id behind `ModelConfig.path`; "tiny" is the model shipped in this package."""
+    return str(TINY_MODEL) if path == "tiny" else path
+
+
+@dataclass
+class Session:
+    """A loaded model with its engine.
+
+    Attributes:
+        model: trained in place; the engine samples from the same weights.
+        tokenizer: the model's.
+        codec: its chat template in token ids.
+        policy: the inference engine.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    codec: ChatCodec
+    policy: TransformersPolicy
+
+    @classmethod
+    def open(cls, config: ModelConfig) -> Session:
+        """Load the model.
+
+        Raises:
+            ValueError, OSError: the folder is missing or holds no usable model or chat template.
+        """
+        model, tokenizer = load_model(model_folder(config.path), dtype=config.dtype, device=config.device)
+        codec = ChatCodec(tokenizer, model.generation_config)
+        policy = TransformersPolicy(model, stop_ids=codec.stop_ids, pad_id=pad_id(tokenizer, codec))
+        return cls(model, tokenizer, codec, policy)
+
+    @property
+    def pad_id(self) -> int:
+        return pad_id(self.tokenizer, self.codec)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def runner(self, config: RolloutConfig, make_env: Callable[[], gym.Env[str, str]], temperature: float) -> Runner:
+        """A rollout runner over this engine."""
+        return Runner(
+            self.policy,
+            self.codec,
+            make_env,
+            max_new_tokens=config.max_new_tokens,
+            temperature=temperature,
+            max_context=config.max_context,
+            tool_threads=config.tool_threads,
+        )
+
+
+def pad_id(tokenizer: Any, codec: ChatCodec) -> int:
+    """The tokenizer's padding id, or a stop id where it has none (padding is never seen by a loss)."""
+    return int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else int(min(codec.stop_ids))
+
+
+def env_factory(config: EnvConfig, *, evaluating: bool) -> Callable[[], gym.Env[str, str]]:
+    """Makes new environments for training, or for evaluation."""
+    kwargs = {**config.kwargs, **(config.eval_kwargs if evaluating else {})}
+
+    def make() -> gym.Env[str, str]:
+        return gym.make(config.id, disable_env_checker=True, **kwargs)
+
+    return make

@@ -1,0 +1,397 @@
+"""The conversation environment: turns in, tool feedback out, budgets, and a state that can be frozen."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Self
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+
+from elpo_envs.episode import CALL_SUCCEEDED, CallRecord, EnvState, Episode, ErrorKind, Message
+from elpo_envs.protocols import MalformedCall, ParsedCall, TurnProtocol
+from elpo_envs.snapshots import Snapshot, check_restorable_by_reset
+from elpo_envs.spaces import UnicodeText
+from elpo_envs.tasks.base import Task, TaskSource
+from elpo_envs.tools.arguments import ArgumentCheck, compile_check
+from elpo_envs.tools.base import Tool
+
+MAX_DRAWN_INDEX = 2**31
+_MAX_NAME = 64
+_RESET_OPTIONS = ("index", "task_id", "snapshot")
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What an episode may use up; whatever runs out truncates it.
+
+    Attributes:
+        max_turns: assistant turns; the last one is run in full and may still answer.
+        max_tool_calls: tool calls in all; the call after the last allowed one is not run.
+        max_chars: characters of the whole conversation. A turn that exceeds it is recorded but neither run
+            nor graded; tool feedback is cut to fit.
+    """
+
+    max_turns: int = 16
+    max_tool_calls: int = 32
+    max_chars: int = 200_000
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_turns", 1), ("max_tool_calls", 0), ("max_chars", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A graded final answer; `grade` holds JSON values, `failed` says that grading itself did not work."""
+
+    answer: str | None
+    correct: bool
+    grade: Mapping[str, Any]
+    failed: bool = False
+
+
+class ConversationEnv(gym.Env[str, str], ABC):
+    """One episode is one conversation about one task.
+
+    The observation is the new text only: the question at reset, the tools' feedback at a step. The action is
+    the assistant's raw turn. Subclasses say what a final answer is and grade it (`judge`).
+
+    Args:
+        protocol: reads and writes tool calls.
+        tools: owned by this environment; their names must differ.
+        budgets: when to truncate.
+        system_prompt: first message of the chat; "" leaves it out.
+        identity: JSON values that tell this environment from others of its class (its data, for example); a
+            snapshot fits environments of equal identity, protocol, tools, budgets and system prompt.
+        render_mode: None, "ansi" (`render` returns the transcript) or "human" (printed as it happens).
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 1}  # type: ignore[misc]
+    no_action_text: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        protocol: TurnProtocol,
+        tools: Sequence[Tool],
+        budgets: Budgets,
+        system_prompt: str,
+        identity: Mapping[str, Any],
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode not in (None, "ansi", "human"):
+            raise ValueError(f"render_mode={render_mode!r} is unknown; choose None, 'ansi' or 'human'")
+        names = [t.name for t in tools]
+        if len(set(names)) < len(names):
+            raise ValueError(f"tools={names} has a name twice; give every tool a name of its own")
+        self.protocol = protocol
+        self.budgets = budgets
+        self.system_prompt = system_prompt
+        self.render_mode = render_mode
+        self.action_space = UnicodeText(budgets.max_chars)
+        # One more character for each line break that joins the results of several calls.
+        self.observation_space = UnicodeText(budgets.max_chars + budgets.max_tool_calls)
+        self._tools: dict[str, Tool] = {t.name: t for t in tools}
+        self._checks: dict[str, ArgumentCheck] = {t.name: compile_check(t.name, t.schema) for t in tools}
+        self._episode: Episode | None = None
+        self._n_rendered = 0
+        contract = {
+            "environment": type(self).__name__,
+            **identity,
+            "protocol": protocol.name,
+            "tools": {t.name: t.schema for t in tools},
+            **asdict(budgets),
+            "system_prompt": system_prompt,
+        }
+        self._contract: Mapping[str, Any] = json.loads(json.dumps(contract))
+
+    @property
+    @abstractmethod
+    def task_source(self) -> TaskSource:
+        """Where this environment's tasks come from."""
+
+    @abstractmethod
+    def judge(self, task: Task, text: str) -> Verdict | None:
+        """Grade the final answer in an assistant turn without tool calls; None when there is none in it."""
+
+    @abstractmethod
+    def clone(self) -> Self:
+        """A new, un-reset environment of the same configuration; the two share only immutable parts."""
+
+    @property
+    def tools(self) -> list[dict[str, Any]]:
+        """The tools' OpenAI function schemas, as copies."""
+        return [copy.deepcopy(dict(t.schema)) for t in self._tools.values()]
+
+    @property
+    def contract(self) -> Mapping[str, Any]:
+        """JSON values a snapshot's environment and the one it is restored into must agree on."""
+        return self._contract
+
+    @property
+    def task(self) -> Task:
+        """The current task. Raises ResetNeeded before the first reset."""
+        return self._current().task
+
+    def expert_turns(self) -> list[str]:
+        """The current task's reference solution as raw assistant turns; [] where the data has none."""
+        return [self.protocol.render(turn) for turn in self.task.expert]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Begin a conversation.
+
+        Args:
+            seed: seeds the generator that picks the task; with `options["snapshot"]`, fresh randomness for
+                the tools (`reseed` of `elpo_envs.restore`). It never changes what a given task does.
+            options: at most one of "index" (position in the source), "task_id", or "snapshot".
+
+        Raises:
+            ValueError: unknown or conflicting options, an index or id that does not exist, a snapshot of
+                another environment, or a question that leaves no room within `max_chars`.
+        """
+        chosen = _read_options(options)
+        if isinstance(chosen, Snapshot):
+            check_restorable_by_reset(self.contract, chosen)
+            obs, info = self.thaw(chosen.state, reseed=seed)
+        else:
+            super().reset(seed=seed)
+            obs, info = self._begin(self._pick(chosen))
+        self._show()
+        return obs, info
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Take the assistant's turn, run its tool calls or grade its answer.
+
+        Raises:
+            TypeError: the action is not a string. No string raises.
+            ResetNeeded: the episode is over, or none was begun.
+        """
+        episode = self._current()
+        if episode.over:
+            raise ResetNeeded("the episode is over; call reset() or restore() before step()")
+        if not isinstance(action, str):
+            raise TypeError(f"action must be a str, the assistant's raw turn, not {type(action).__name__}")
+        episode = self._advance(episode, str(action))
+        self._episode = episode
+        self._show()
+        return episode.observation, episode.reward, episode.terminated, episode.truncated, episode.info()
+
+    def render(self) -> str | None:
+        """The transcript in mode "ansi"; None otherwise ("human" prints by itself as the episode goes on)."""
+        if self.render_mode != "ansi":
+            return None
+        return "\n".join(_transcript_line(m) for m in self._current().messages)
+
+    def close(self) -> None:
+        """Release the tools. Idempotent; snapshots stay valid."""
+        self._episode = None
+        for tool in self._tools.values():
+            tool.close()
+
+    def freeze(self) -> EnvState:
+        """The state now, as a value; use `elpo_envs.snapshot`, which also covers wrappers."""
+        episode = self._current()
+        tools = {name: _own(tool.snapshot()) for name, tool in self._tools.items()}
+        rng = self._np_random
+        state = None if rng is None else {"seed": self._np_random_seed, "state": rng.bit_generator.state}
+        return EnvState(episode, tools, state)
+
+    def thaw(self, state: EnvState, reseed: int | None = None) -> tuple[str, dict[str, Any]]:
+        """Become `state`, and return the observation and info of that moment; use `elpo_envs.restore`."""
+        self._episode = None  # a tool that cannot be restored must not leave half of two episodes
+        for name, tool in self._tools.items():
+            tool.restore(
+                _own(state.tools[name]), None if reseed is None else _derive_seed(f"{reseed}/{name}")
+            )
+        if reseed is not None:
+            super().reset(seed=reseed)
+        elif state.np_random is None:
+            self._np_random, self._np_random_seed = None, None
+        else:
+            bits = np.random.PCG64(0)
+            bits.state = state.np_random["state"]
+            self._np_random = np.random.Generator(bits)
+            self._np_random_seed = state.np_random["seed"]
+        self._episode = state.episode
+        self._n_rendered = 0
+        return state.episode.observation, state.episode.info()
+
+    def _current(self) -> Episode:
+        if self._episode is None:
+            raise ResetNeeded("no episode has begun; call reset() or restore() first")
+        return self._episode
+
+    def _pick(self, chosen: int | str | None) -> Task:
+        source = self.task_source
+        try:
+            if isinstance(chosen, int):
+                return source.get(chosen)
+            if isinstance(chosen, str):
+                return source.by_id(chosen)
+        except (IndexError, KeyError) as error:
+            raise ValueError(
+                f"reset(options=...) names no task: {error.args[0] if error.args else error}"
+            ) from error
+        size = source.size
+        if size == 0:
+            raise ValueError(f"dataset {source.name!r} has no tasks in split {source.split!r}")
+        return source.get(int(self.np_random.integers(MAX_DRAWN_INDEX if size is None else size)))
+
+    def _begin(self, task: Task) -> tuple[str, dict[str, Any]]:
+        self._episode = None
+        messages: tuple[Message, ...] = (Message("user", task.question),)
+        if self.system_prompt:
+            messages = (Message("system", self.system_prompt), *messages)
+        chars = sum(len(m.content) for m in messages)
+        if chars >= self.budgets.max_chars:
+            raise ValueError(
+                f"max_chars={self.budgets.max_chars} leaves nothing after the {chars} characters of the "
+                f"prompt of {task.task_id!r}; raise it"
+            )
+        for name, tool in self._tools.items():
+            # From the task alone, so that the same task and actions always give the same outputs.
+            tool.open(_derive_seed(f"{task.task_id}/{name}"))
+        self._episode = Episode(task=task, messages=messages, observation=task.question, chars=chars)
+        self._n_rendered = 0
+        return self._episode.observation, self._episode.info()
+
+    def _advance(self, episode: Episode, text: str) -> Episode:
+        after = replace(
+            episode,
+            messages=(*episode.messages, Message("assistant", text)),
+            observation="",
+            turn=episode.turn + 1,
+            chars=episode.chars + len(text),
+            calls=(),
+            error_kind=None,
+        )
+        if after.chars > self.budgets.max_chars:
+            return replace(after, error_kind="char_budget", truncated=True)
+        calls = self.protocol.parse(text).calls
+        if calls:
+            return self._run_calls(after, calls)
+        verdict = self.judge(episode.task, text)
+        if verdict is None:
+            hint = self.no_action_text[: self.budgets.max_chars - after.chars]
+            return self._give_feedback(after, [Message("user", hint)], "no_action", None)
+        graded = replace(
+            after, answer=verdict.answer, grade=json.dumps(dict(verdict.grade), ensure_ascii=False)
+        )
+        if verdict.failed:
+            return replace(graded, error_kind="sandbox_failure", valid=False, truncated=True)
+        return replace(graded, is_correct=verdict.correct, terminated=True)
+
+    def _run_calls(self, episode: Episode, calls: Sequence[ParsedCall | MalformedCall]) -> Episode:
+        records: list[CallRecord] = []
+        stop: ErrorKind | None = None
+        room = self.budgets.max_chars - episode.chars
+        for call in calls:
+            if episode.n_tool_calls + len(records) >= self.budgets.max_tool_calls:
+                stop = "tool_budget"
+                break
+            record = self._answer(call)
+            if len(record.text) > room:
+                record = replace(record, text=record.text[:room])
+                stop = "char_budget"
+            records.append(record)
+            room -= len(record.text)
+            if record.kind == "sandbox_failure":
+                stop = "sandbox_failure"
+            if stop is not None:
+                break
+        failed = [r.kind for r in records if r.kind not in CALL_SUCCEEDED]
+        episode = replace(
+            episode,
+            n_tool_calls=episode.n_tool_calls + len(records),
+            n_tool_errors=episode.n_tool_errors + len(failed),
+            calls=tuple(records),
+            valid=stop != "sandbox_failure",
+        )
+        feedback = [Message("tool", r.text, r.name) for r in records]
+        return self._give_feedback(episode, feedback, failed[0] if failed else None, stop)
+
+    def _give_feedback(
+        self, episode: Episode, feedback: Sequence[Message], error: ErrorKind | None, stop: ErrorKind | None
+    ) -> Episode:
+        """Append messages of the environment; truncate when `stop` names a reason or a budget is used up."""
+        length = sum(len(m.content) for m in feedback)
+        if stop is None and episode.chars + length >= self.budgets.max_chars:
+            stop = "char_budget"
+        if stop is None and episode.turn >= self.budgets.max_turns:
+            stop = "turn_budget"
+        return replace(
+            episode,
+            messages=(*episode.messages, *feedback),
+            observation="\n".join(m.content for m in feedback),
+            chars=episode.chars + length,
+            error_kind=stop or error,
+            truncated=stop is not None,
+        )
+
+    def _answer(self, call: ParsedCall | MalformedCall) -> CallRecord:
+        name = (call.name or "error")[:_MAX_NAME]
+        if isinstance(call, MalformedCall):
+            return CallRecord(name, None, "malformed_call", f"Error: {call.message}")
+        arguments = json.dumps(call.arguments, ensure_ascii=False)
+        tool = self._tools.get(call.name)
+        if tool is None:
+            known = ", ".join(self._tools) or "none"
+            shown = json.dumps(name, ensure_ascii=False)
+            text = f"Error: there is no tool {shown}; the available tools are: {known}"
+            return CallRecord(name, arguments, "unknown_tool", text)
+        complaint = self._checks[call.name](call.arguments)
+        if complaint is not None:
+            return CallRecord(name, arguments, "invalid_arguments", f"Error: {complaint}")
+        result = tool.call(call.arguments)
+        return CallRecord(name, arguments, result.kind, result.text)
+
+    def _show(self) -> None:
+        """In mode "human", print the messages that were not printed yet."""
+        if self.render_mode == "human" and self._episode is not None:
+            for message in self._episode.messages[self._n_rendered :]:
+                print(_transcript_line(message), flush=True)
+            self._n_rendered = len(self._episode.messages)
+
+
+def _read_options(options: Mapping[str, Any] | None) -> int | str | Snapshot | None:
+    given = dict(options or {})
+    unknown = [k for k in given if k not in _RESET_OPTIONS]
+    if unknown:
+        raise ValueError(f"reset option {unknown[0]!r} is unknown; give one of {', '.join(_RESET_OPTIONS)}")
+    if len(given) > 1:
+        raise ValueError(f"reset options {', '.join(given)} conflict; give only one of them")
+    if not given:
+        return None
+    ((key, value),) = given.items()
+    if key == "index" and isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    if (key == "task_id" and isinstance(value, str)) or (key == "snapshot" and isinstance(value, Snapshot)):
+        return value
+    wanted = {"index": "an int", "task_id": "a str", "snapshot": "an elpo_envs.Snapshot"}[key]
+    raise ValueError(f"reset option {key}={value!r} must be {wanted}")
+
+
+def _own(state: Any) -> Any:
+    """A tool's state that the tool cannot change any more; state objects are values already."""
+    return copy.deepcopy(state) if isinstance(state, (dict, list)) else state
+
+
+def _derive_seed(text: str) -> int:
+    """A seed in [0, 2**32) that depends on `text` alone, whatever the process."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4], "big")
+
+
+def _transcript_line(message: Message) -> str:
+    who = message.role if message.name is None else f"{message.role} {message.name}"
+    return f"[{who}] {message.content}"

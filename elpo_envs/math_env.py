@@ -1,0 +1,132 @@
+r"""`elpo/Math-v0`: solve a mathematics problem with a Python tool and answer in `\boxed{}`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar, Self
+
+from elpo_envs.env import Budgets, ConversationEnv, Verdict
+from elpo_envs.grading import extract_boxed, grade_response
+from elpo_envs.grading.extract import without_tool_text
+from elpo_envs.protocols import get_protocol
+from elpo_envs.sandbox import Limits, make_sandbox
+from elpo_envs.tasks.base import Task, TaskSource
+from elpo_envs.tasks.sources import check_dataset, load_source
+from elpo_envs.tools import PythonTool, Tool
+
+DEFAULT_SYSTEM_PROMPT = (
+    "Solve the problem step by step. Use the python tool for every calculation. "
+    "Give the final answer in \\boxed{}."
+)
+
+
+class MathEnv(ConversationEnv):
+    r"""One mathematics problem per episode, with a stateful Python interpreter.
+
+    A turn with tool calls runs them; a turn without any that has a `\boxed{...}` ends the episode with the
+    reward 1.0 if it is right and 0.0 if not; a turn with neither is told so.
+
+    Args:
+        dataset: "generated" (endless), a name from `elpo_envs.tasks.sources.BENCHMARKS`, or a path to a
+            JSONL(.gz), JSON or Parquet file with question and answer fields. Files are read at the first
+            reset that needs them.
+        split: "train", "validation" or "test".
+        max_turns, max_tool_calls, max_chars: see `Budgets`.
+        protocol: how tool calls are written; "hermes".
+        sandbox: interpreter backend; "auto" takes the best one here.
+        render_mode: None, "ansi" or "human".
+        dataset_options: arguments of the task source, such as {"min_steps": 3, "max_steps": 4}.
+        data_dir: folder of the benchmark files; by default that in the environment variable ELPO_DATA.
+        tool_timeout_s: seconds of wall-clock and CPU time for one tool call; > 0.
+        system_prompt: first message of the chat; "" leaves it out.
+        extra_tools: Python only: functions (classes, say) that each make one more tool.
+        task_source: Python only: tasks to use in place of those that `dataset` names.
+
+    Raises:
+        ValueError: any of these is unknown or out of range.
+    """
+
+    no_action_text: ClassVar[str] = (
+        "Error: neither a tool call nor \\boxed{} was found. "
+        "Call a tool, or give the final answer in \\boxed{}."
+    )
+
+    def __init__(
+        self,
+        dataset: str = "generated",
+        split: str = "train",
+        max_turns: int = 16,
+        protocol: str = "hermes",
+        sandbox: str = "auto",
+        render_mode: str | None = None,
+        *,
+        dataset_options: Mapping[str, Any] | None = None,
+        data_dir: str | None = None,
+        max_tool_calls: int = 32,
+        max_chars: int = 200_000,
+        tool_timeout_s: float = 6.0,
+        system_prompt: str = DEFAULT_SYSTEM_PROMPT,
+        extra_tools: Sequence[Callable[[], Tool]] = (),
+        task_source: TaskSource | None = None,
+    ) -> None:
+        if not tool_timeout_s > 0:
+            raise ValueError(f"tool_timeout_s={tool_timeout_s!r} must be greater than 0 seconds")
+        if task_source is None:
+            check_dataset(dataset, split, dataset_options)
+        limits = Limits(wall_s=tool_timeout_s, cpu_s=tool_timeout_s)
+        self._arguments: dict[str, Any] = {
+            "dataset": dataset,
+            "split": split,
+            "max_turns": max_turns,
+            "protocol": protocol,
+            "sandbox": sandbox,
+            "render_mode": render_mode,
+            "dataset_options": dataset_options,
+            "data_dir": data_dir,
+            "max_tool_calls": max_tool_calls,
+            "max_chars": max_chars,
+            "tool_timeout_s": tool_timeout_s,
+            "system_prompt": system_prompt,
+            "extra_tools": tuple(extra_tools),
+            "task_source": task_source,
+        }
+        self._task_source = task_source
+        super().__init__(
+            protocol=get_protocol(protocol),
+            tools=[PythonTool(make_sandbox(sandbox, limits)), *(make() for make in extra_tools)],
+            budgets=Budgets(max_turns, max_tool_calls, max_chars),
+            system_prompt=system_prompt,
+            identity={
+                "dataset": dataset if task_source is None else task_source.name,
+                "split": split if task_source is None else task_source.split,
+                "dataset_options": dict(dataset_options or {}),
+                "tool_timeout_s": tool_timeout_s,
+            },
+            render_mode=render_mode,
+        )
+
+    @property
+    def task_source(self) -> TaskSource:
+        """The tasks. Raises ValueError or OSError, naming the file, where they cannot be read."""
+        if self._task_source is None:
+            a = self._arguments
+            self._task_source = load_source(a["dataset"], a["split"], a["dataset_options"], a["data_dir"])
+        return self._task_source
+
+    def judge(self, task: Task, text: str) -> Verdict | None:
+        r"""Grade the `\boxed{...}` of the turn; an empty one is no answer. Tool output is not read.
+
+        Raises SymbolicUnavailableError where the grader cannot run on this machine.
+        """
+        boxed = [box for box in extract_boxed(without_tool_text(text)) if box]
+        if not boxed:
+            return None
+        grade = grade_response(text, task.answer)
+        return Verdict(boxed[-1], grade.correct, asdict(grade), failed=grade.timed_out)
+
+    def clone(self) -> Self:
+        new = type(self)(**self._arguments)
+        new._task_source = self._task_source
+        new.spec = self.spec
+        return new
