@@ -73,9 +73,7 @@ class ChatCodec:
         self._has_system = self._shows(_PROBE, [_system(_PROBE), _user("u")], None)
         in_user = self._shows(_PROBE, [_user("u")], [_PROBE_TOOL])
         in_system = self._shows(_PROBE, [_system("s"), _user("u")], [_PROBE_TOOL])
-        results = self._shows(
-            _PROBE, [_user("u"), _assistant(_TURN), {"role": "tool", "content": _PROBE}], None
-        )
+        results = self._shows(_PROBE, [_user("u"), _assistant(_TURN), {"role": "tool", "content": _PROBE}], None)
         self._tools_need_system = not in_user
         self.template_has_tools = (in_user or in_system) and results
 
@@ -90,9 +88,7 @@ class ChatCodec:
         """
         chat: list[Message] = [self._defused(m) for m in messages]
         if tools and not self.template_has_tools:
-            described = _HERMES_TOOLS.format(
-                tools="\n".join(json.dumps(t, ensure_ascii=False) for t in tools)
-            )
+            described = _HERMES_TOOLS.format(tools="\n".join(json.dumps(t, ensure_ascii=False) for t in tools))
             chat = _with_system(chat, described)
             tools = ()
         elif tools and self._tools_need_system and not (chat and chat[0]["role"] == "system"):
@@ -138,9 +134,7 @@ class ChatCodec:
         end = len(ids)
         while end and ids[end - 1] in self.stop_ids:
             end -= 1
-        text = self._tokenizer.decode(
-            list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        text = self._tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
 

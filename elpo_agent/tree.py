@@ -118,9 +118,7 @@ class RolloutTree:
         if not self.nodes:
             self.nodes.append(Node(index=0, parent=-1, depth=0, step=None))
 
-    def add(
-        self, parent: int, step: Step, snapshot: Any | None = None, outcome: Outcome | None = None
-    ) -> int:
+    def add(self, parent: int, step: Step, snapshot: Any | None = None, outcome: Outcome | None = None) -> int:
         """Append a step under `parent` and return its index; with an outcome it is a leaf.
 
         Raises ValueError when `parent` is not a node of this tree or already a finished trajectory.

@@ -28,13 +28,9 @@ def unpack(data: bytes, version: int) -> Any:
         raise ValueError(f"a durable snapshot is bytes, not {type(data).__name__}")
     data = bytes(data)
     if not data.startswith(_MAGIC):
-        raise ValueError(
-            "these bytes are not a snapshot: they do not begin with its mark; use Snapshot.to_bytes()"
-        )
+        raise ValueError("these bytes are not a snapshot: they do not begin with its mark; use Snapshot.to_bytes()")
     if len(data) < _HEADER_BYTES:
-        raise ValueError(
-            f"the snapshot is cut short: {len(data)} bytes, its header alone has {_HEADER_BYTES}"
-        )
+        raise ValueError(f"the snapshot is cut short: {len(data)} bytes, its header alone has {_HEADER_BYTES}")
     found = int.from_bytes(data[len(_MAGIC) : len(_MAGIC) + 2], "big")
     if found != version:
         raise ValueError(f"the snapshot has format version {found}, this package reads version {version}")

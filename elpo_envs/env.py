@@ -146,9 +146,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
         """The current task's reference solution as raw assistant turns; [] where the data has none."""
         return [self.protocol.render(turn) for turn in self.task.expert]
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Begin a conversation.
 
         Args:
@@ -211,9 +209,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
         """Become `state`, and return the observation and info of that moment; use `elpo_envs.restore`."""
         self._episode = None  # a tool that cannot be restored must not leave half of two episodes
         for name, tool in self._tools.items():
-            tool.restore(
-                _own(state.tools[name]), None if reseed is None else _derive_seed(f"{reseed}/{name}")
-            )
+            tool.restore(_own(state.tools[name]), None if reseed is None else _derive_seed(f"{reseed}/{name}"))
         if reseed is not None:
             super().reset(seed=reseed)
         elif state.np_random is None:
@@ -240,9 +236,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
             if isinstance(chosen, str):
                 return source.by_id(chosen)
         except (IndexError, KeyError) as error:
-            raise ValueError(
-                f"reset(options=...) names no task: {error.args[0] if error.args else error}"
-            ) from error
+            raise ValueError(f"reset(options=...) names no task: {error.args[0] if error.args else error}") from error
         size = source.size
         if size == 0:
             raise ValueError(f"dataset {source.name!r} has no tasks in split {source.split!r}")
@@ -285,9 +279,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
         if verdict is None:
             hint = self.no_action_text[: self.budgets.max_chars - after.chars]
             return self._give_feedback(after, [Message("user", hint)], "no_action", None)
-        graded = replace(
-            after, answer=verdict.answer, grade=json.dumps(dict(verdict.grade), ensure_ascii=False)
-        )
+        graded = replace(after, answer=verdict.answer, grade=json.dumps(dict(verdict.grade), ensure_ascii=False))
         if verdict.failed:
             return replace(graded, error_kind="sandbox_failure", valid=False, truncated=True)
         return replace(graded, is_correct=verdict.correct, terminated=True)

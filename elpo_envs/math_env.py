@@ -16,8 +16,7 @@ from elpo_envs.tasks.sources import check_dataset, load_source
 from elpo_envs.tools import PythonTool, Tool
 
 DEFAULT_SYSTEM_PROMPT = (
-    "Solve the problem step by step. Use the python tool for every calculation. "
-    "Give the final answer in \\boxed{}."
+    "Solve the problem step by step. Use the python tool for every calculation. Give the final answer in \\boxed{}."
 )
 
 
@@ -48,8 +47,7 @@ class MathEnv(ConversationEnv):
     """
 
     no_action_text: ClassVar[str] = (
-        "Error: neither a tool call nor \\boxed{} was found. "
-        "Call a tool, or give the final answer in \\boxed{}."
+        "Error: neither a tool call nor \\boxed{} was found. Call a tool, or give the final answer in \\boxed{}."
     )
 
     def __init__(

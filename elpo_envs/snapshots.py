@@ -99,9 +99,7 @@ class Snapshot:
                 "episode": self.state.episode.to_json(),
                 "tools": {name: s.to_json() if _is_object(s) else s for name, s in tools.items()},
                 "np_random": self.state.np_random,
-                "wrappers": [
-                    [w.name, durable.encode(w.arguments), durable.encode(w.state)] for w in self.wrappers
-                ],
+                "wrappers": [[w.name, durable.encode(w.arguments), durable.encode(w.state)] for w in self.wrappers],
                 "fidelity": _worst(self.fidelity, *(_durable_fidelity(s) for s in tools.values())),
             },
             FORMAT_VERSION,
@@ -224,20 +222,13 @@ def _base(env: gym.Env[Any, Any]) -> Snapshotable:
 
 def _check_contract(contract: Mapping[str, Any], snap: Snapshot) -> None:
     if not isinstance(snap, Snapshot):
-        raise ValueError(
-            f"a Snapshot is needed, not {type(snap).__name__}; read bytes with Snapshot.from_bytes"
-        )
+        raise ValueError(f"a Snapshot is needed, not {type(snap).__name__}; read bytes with Snapshot.from_bytes")
     if contract is snap.contract or contract == snap.contract:
         return
     for key in {**snap.contract, **contract}:
         ours, theirs = contract.get(key), snap.contract.get(key)
         if ours != theirs:
-            if (
-                key == "tools"
-                and isinstance(ours, dict)
-                and isinstance(theirs, dict)
-                and set(ours) != set(theirs)
-            ):
+            if key == "tools" and isinstance(ours, dict) and isinstance(theirs, dict) and set(ours) != set(theirs):
                 ours, theirs = list(ours), list(theirs)  # names say more than whole schemas
             raise ValueError(
                 f"the snapshot does not fit this environment: its {key} is {_short(theirs)}, "

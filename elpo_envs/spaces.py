@@ -25,9 +25,7 @@ class UnicodeText(spaces.Text):
         seed: seed or generator for `sample`.
     """
 
-    def __init__(
-        self, max_length: int, *, min_length: int = 0, seed: int | np.random.Generator | None = None
-    ) -> None:
+    def __init__(self, max_length: int, *, min_length: int = 0, seed: int | np.random.Generator | None = None) -> None:
         super().__init__(max_length, min_length=min_length, charset=PRINTABLE, seed=seed)
 
     def contains(self, x: Any) -> bool:

@@ -70,15 +70,11 @@ def save_wrappers(env: gym.Env[Any, Any]) -> tuple[WrapperState, ...]:
         TypeError: a wrapper holds something else, which cannot be known to be state or not.
     """
     return tuple(
-        WrapperState(_name(w), _plain_arguments(w), _save(w))
-        for w in stack_of(env)
-        if not isinstance(w, _GUARDS)
+        WrapperState(_name(w), _plain_arguments(w), _save(w)) for w in stack_of(env) if not isinstance(w, _GUARDS)
     )
 
 
-def restore_wrappers(
-    env: gym.Env[Any, Any], saved: tuple[WrapperState, ...], obs: Any, info: dict[str, Any]
-) -> Any:
+def restore_wrappers(env: gym.Env[Any, Any], saved: tuple[WrapperState, ...], obs: Any, info: dict[str, Any]) -> Any:
     """Put saved states back into a stack that `difference` found equal.
 
     Returns the observation as the outermost wrapper shows it: observation wrappers see it before their own
@@ -108,9 +104,7 @@ def difference(env: gym.Env[Any, Any], saved: tuple[WrapperState, ...]) -> str |
     for wrapper, state in zip(here, saved, strict=True):
         arguments = _plain_arguments(wrapper)
         if arguments != state.arguments:
-            return (
-                f"its {state.name} has the arguments {dict(state.arguments)}, this environment's {arguments}"
-            )
+            return f"its {state.name} has the arguments {dict(state.arguments)}, this environment's {arguments}"
     return None
 
 

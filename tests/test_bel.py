@@ -22,9 +22,7 @@ def test_path_entropy_uses_the_turn_after_each_tool_result() -> None:
     tree = RolloutTree("t", (1,))
     node = 0
     for values in ([1.0, 3.0], [0.5, 0.5, 2.0], [4.0]):
-        turn = Step(
-            (7,) * len(values), np.zeros(len(values), np.float32), np.array(values, np.float32), (9, 9)
-        )
+        turn = Step((7,) * len(values), np.zeros(len(values), np.float32), np.array(values, np.float32), (9, 9))
         node = tree.add(node, turn, outcome=lost() if values == [4.0] else None)
     h = path_entropy(tree, node)
     assert tool_steps(tree, node) == [1, 2]
@@ -80,9 +78,7 @@ def test_suffix_count_rounding() -> None:
     st.floats(-50, 50), st.floats(-50, 50), st.integers(1, 9), st.integers(0, 9), st.floats(-100, 100),
     st.sampled_from(["nearest", "floor", "ceil"]),
 )  # fmt: skip
-def test_suffix_count_stays_in_range(
-    a: float, b: float, low: int, extra: int, beta: float, rounding: Any
-) -> None:
+def test_suffix_count_stays_in_range(a: float, b: float, low: int, extra: int, beta: float, rounding: Any) -> None:
     assert low <= suffix_count(a, b, low, low + extra, beta, rounding) <= low + extra
 
 

@@ -101,9 +101,7 @@ def tokenizer_with(template: str | None, eos: str | None = "<|endoftext|>") -> A
 
 
 def text_of(codec: ChatCodec, ids: tuple[int, ...]) -> str:
-    return str(
-        codec._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    )
+    return str(codec._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def result(text: str) -> dict[str, str]:
@@ -185,9 +183,7 @@ def test_llama_like_template() -> None:
 def test_tools_that_need_a_system_message_get_one() -> None:
     codec = ChatCodec(tokenizer_with(SYSTEM_ONLY))
     assert codec.template_has_tools
-    assert text_of(codec, codec.prompt_ids([QUESTION], [TOOL])).startswith(
-        "<|im_start|>system\n python<|im_end|>"
-    )
+    assert text_of(codec, codec.prompt_ids([QUESTION], [TOOL])).startswith("<|im_start|>system\n python<|im_end|>")
     assert text_of(codec, codec.prompt_ids([SYSTEM, QUESTION], [TOOL])).startswith(
         "<|im_start|>system\nBe exact. python<|im_end|>"
     )
@@ -232,9 +228,7 @@ def test_bad_templates_and_messages_are_refused() -> None:
     with pytest.raises(ValueError, match="never"):
         ChatCodec(tokenizer_with("{{ messages[0].content }}"))
     with pytest.raises(ValueError, match="more than once"):
-        ChatCodec(
-            tokenizer_with("{% for m in messages %}{{ m.content }}{{ m.content }}<|im_end|>{% endfor %}")
-        )
+        ChatCodec(tokenizer_with("{% for m in messages %}{{ m.content }}{{ m.content }}<|im_end|>{% endfor %}"))
     with pytest.raises(ValueError, match="no turn would ever end"):
         ChatCodec(tokenizer_with("{% for m in messages %}{{ m.content }};{% endfor %}", eos=None))
     codec = ChatCodec(tokenizer_with(LLAMA, eos="</s>"))

@@ -30,9 +30,7 @@ def trees(draw: st.DrawFn, max_nodes: int = 40) -> tuple[list[int], dict[int, fl
     return parent, {leaf: draw(REWARD) for leaf in leaves}
 
 
-def literal(
-    parent: list[int], leaf_reward: dict[int, float], lambda_tree: float, ddof: int
-) -> dict[str, list[float]]:
+def literal(parent: list[int], leaf_reward: dict[int, float], lambda_tree: float, ddof: int) -> dict[str, list[float]]:
     """Equations 6-10 written down recursively, with no care for speed or rounding."""
 
     def children(i: int) -> list[int]:

@@ -53,9 +53,7 @@ def policy_of(model: Any, **kwargs: Any) -> TransformersPolicy:
     return TransformersPolicy(model, stop_ids=[STOP], pad_id=0, **kwargs)
 
 
-def reference(
-    model: Any, prefix: tuple[int, ...], ids: tuple[int, ...], temperature: float
-) -> tuple[Any, Any]:
+def reference(model: Any, prefix: tuple[int, ...], ids: tuple[int, ...], temperature: float) -> tuple[Any, Any]:
     """Log-probabilities and entropies of `ids` from one uncached pass over everything."""
     with torch.no_grad():
         logits = model(torch.tensor([prefix + ids])).logits[0, len(prefix) - 1 : -1].double()
@@ -107,8 +105,7 @@ def test_conversations_reuse_the_cache_and_stay_exact(model: Any) -> None:
             check_turn(model, request, turn)
         feedback = random_prefix(3 + turn_number, 50 + turn_number)
         prefixes = [
-            r.prefix_ids + t.ids + feedback[i:]
-            for i, (r, (t,)) in enumerate(zip(requests, turns, strict=True))
+            r.prefix_ids + t.ids + feedback[i:] for i, (r, (t,)) in enumerate(zip(requests, turns, strict=True))
         ]
     # A branch from the middle of a cached sequence.
     branch = SampleRequest((*prefixes[0][:12], 5, 6, 7), 3, 99, 8)
@@ -320,9 +317,7 @@ def test_prefix_cache_against_a_brute_force_model() -> None:
         assert torch.equal(held, _kv(ids)[..., :n, :])
         common = max(
             (
-                next(
-                    (i for i, (a, b) in enumerate(zip(s, ids, strict=False)) if a != b), min(len(s), len(ids))
-                )
+                next((i for i, (a, b) in enumerate(zip(s, ids, strict=False)) if a != b), min(len(s), len(ids)))
                 for s in everything
             ),
             default=0,

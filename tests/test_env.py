@@ -60,9 +60,7 @@ class OneTask:
     def get(self, index: int) -> Task:
         if not 0 <= index < (self.size or 2**31):
             raise IndexError(f"index={index} is outside 0..{self.size}")
-        return Task(
-            f"one/test/{index}", index, "test", self.question, self.answer, (ExpertTurn("\\boxed{5}"),)
-        )
+        return Task(f"one/test/{index}", index, "test", self.question, self.answer, (ExpertTurn("\\boxed{5}"),))
 
     def by_id(self, task_id: str) -> Task:
         if not task_id.startswith("one/test/"):
@@ -345,9 +343,7 @@ def test_a_boxed_answer_in_tool_output_is_not_the_models() -> None:
         assert reward == 0.0 and not terminated and info["error_kind"] == "no_action"
 
 
-@pytest.mark.parametrize(
-    "turn", ["", "I think it is 5", "\\boxed{", "\\boxed{5", "\\boxed{}", "boxed{5}", "\x00"]
-)
+@pytest.mark.parametrize("turn", ["", "I think it is 5", "\\boxed{", "\\boxed{5", "\\boxed{}", "boxed{5}", "\x00"])
 def test_a_turn_with_neither_is_told_so(turn: str) -> None:
     made = small()
     made.reset(seed=1)
@@ -457,9 +453,7 @@ TURNS = st.one_of(
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(TURNS, max_size=8), st.integers(1, 5), st.integers(0, 4), st.integers(140, 900))
-def test_no_turn_raises_and_budgets_hold(
-    turns: list[str], max_turns: int, max_calls: int, max_chars: int
-) -> None:
+def test_no_turn_raises_and_budgets_hold(turns: list[str], max_turns: int, max_calls: int, max_chars: int) -> None:
     made = small(max_turns=max_turns, max_tool_calls=max_calls, max_chars=max_chars)
     _, info = made.reset(seed=1)
     ended = False

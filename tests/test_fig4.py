@@ -14,9 +14,7 @@ from elpo_agent.tree import Outcome, RolloutTree
 
 INDEX = {"root": 0} | {node.name: i for i, node in enumerate(NODES, start=1)}
 PARENT = np.array([-1] + [INDEX[node.parent] for node in NODES])
-LEAVES = {
-    node.leaves[0]: INDEX[node.name] for node in NODES if node.name not in {other.parent for other in NODES}
-}
+LEAVES = {node.leaves[0]: INDEX[node.name] for node in NODES if node.name not in {other.parent for other in NODES}}
 REWARDS = {LEAVES[i]: LEAF_REWARDS[i] for i in range(N_TOTAL)}
 
 # Mean entropy of each turn of rollout i, chosen so that the suffix counts come out as in the figure: a rise
@@ -114,10 +112,7 @@ def test_inclusive_search_finds_the_figures_anchors_and_critical_steps(
         (
             rank[loc.reference],
             loc.n_candidates,
-            [
-                (a.step, figure_name(tree, a.node), [rank[p] for p in a.probes], a.recovered)
-                for a in loc.anchors
-            ],
+            [(a.step, figure_name(tree, a.node), [rank[p] for p in a.probes], a.recovered) for a in loc.anchors],
             loc.critical_step,
             figure_name(tree, loc.critical_node or 0),
             loc.closed,

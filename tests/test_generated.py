@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import gymnasium as gym
 import numpy as np
@@ -48,7 +49,7 @@ def test_each_step_depends_on_the_one_before() -> None:
     source = GeneratedSource("train", min_steps=6, max_steps=6)
     for index in range(50):
         steps = source.problem(index).steps
-        for before, step in zip(steps, steps[1:], strict=False):
+        for before, step in pairwise(steps):
             assert before.variable in step.expr
 
 
@@ -89,9 +90,9 @@ def test_splits_never_overlap_whatever_the_seed() -> None:
 
 
 def test_generation_leaves_the_global_generator_alone() -> None:
-    state = np.random.get_state()[1].tolist()  # noqa: NPY002
+    state = np.random.get_state()[1].tolist()
     GeneratedSource("train", min_steps=12, max_steps=12).get(0)
-    assert np.random.get_state()[1].tolist() == state  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == state
 
 
 @pytest.mark.parametrize(

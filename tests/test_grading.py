@@ -271,9 +271,7 @@ def test_numbers_and_most_wrong_answers_never_reach_the_worker(monkeypatch: pyte
         raise AssertionError(f"asked the worker about {arguments}")
 
     monkeypatch.setattr(grade_module, "compare_symbolically", refuse)
-    cheap = [
-        pair for pair in EQUAL + UNEQUAL if all(char in "0123456789.,/%$-" for char in pair[0] + pair[1])
-    ]
+    cheap = [pair for pair in EQUAL + UNEQUAL if all(char in "0123456789.,/%$-" for char in pair[0] + pair[1])]
     assert len(cheap) >= 25
     wrong = [
         (r"3\sqrt{13}", r"2\sqrt{13}"),
@@ -473,9 +471,7 @@ def test_waiting_for_the_worker_is_not_work() -> None:
 
 
 def test_many_threads() -> None:
-    pairs = [
-        (rf"{n}\sqrt{{13}}", rf"\sqrt{{{13 * n * n}}}", rf"\sqrt{{{13 * n * n + 1}}}") for n in range(2, 14)
-    ]
+    pairs = [(rf"{n}\sqrt{{13}}", rf"\sqrt{{{13 * n * n}}}", rf"\sqrt{{{13 * n * n + 1}}}") for n in range(2, 14)]
     failures: list[object] = []
 
     def run(offset: int) -> None:
@@ -526,11 +522,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     )
     status = Path("/proc") / done.stdout.strip() / "stat"
     deadline = time.monotonic() + 20
-    while (
-        time.monotonic() < deadline
-        and status.exists()
-        and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    ):
+    while time.monotonic() < deadline and status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z":
         time.sleep(0.05)
     assert not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 

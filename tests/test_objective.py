@@ -243,11 +243,7 @@ def test_first_all_failed_by_its_definition(data: st.DataObject) -> None:
 
     failed = [leaf for leaf in leaves if kinds[leaf] == "failed"]
     expected = {
-        leaf: next(
-            node
-            for node in path(leaf)
-            if all(kinds[other] != "won" for other in leaves if node in path(other))
-        )
+        leaf: next(node for node in path(leaf) if all(kinds[other] != "won" for other in leaves if node in path(other)))
         for leaf in failed
     }
     ignored = [leaf for leaf in leaves if kinds[leaf] == "ignored"]

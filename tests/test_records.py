@@ -19,11 +19,7 @@ from elpo_envs.tasks.base import Task, ToolCall
 from elpo_envs.tasks.gsm8k import calculate, expert_turns, final_value, python_expression, read_trace
 from elpo_envs.tasks.records import MissingExtraError, RecordError, RecordSource
 
-SOLUTION = (
-    "Ana packed 48/2 = <<48/2=24>>24 boxes in May.\n"
-    "In total she packed 48+24 = $<<48+24=72>>72 boxes.\n"
-    "#### 72"
-)
+SOLUTION = "Ana packed 48/2 = <<48/2=24>>24 boxes in May.\nIn total she packed 48+24 = $<<48+24=72>>72 boxes.\n#### 72"
 
 
 def write(folder: Path, name: str, *rows: Any) -> Path:
@@ -95,9 +91,7 @@ def test_gsm8k_row_with_a_separate_answer(tmp_path: Path) -> None:
 
 def test_math_row(tmp_path: Path) -> None:
     text = r"First \boxed{1}, so the answer is $\boxed{\frac{1}{2}}$."
-    task = only(
-        tmp_path, {"problem": "q", "solution": text, "level": "Level 5", "unique_id": "algebra/1.json"}
-    )
+    task = only(tmp_path, {"problem": "q", "solution": text, "level": "Level 5", "unique_id": "algebra/1.json"})
     assert (task.answer, task.expert) == (r"\frac{1}{2}", ())
     assert task.metadata == {"solution": text, "level": "Level 5"}
     assert task.task_id == "one/train/algebra/1.json"
@@ -284,14 +278,10 @@ def test_replaying_real_gsm8k_annotations_scores_97_percent() -> None:
     score = sum(grade.correct for grade in grades) / source.size
     assert score >= 0.97
     assert sum(trace.skipped for trace in traces) == 0
-    assert [grade.correct for grade in grades] == [
-        bool(source.get(index).expert) for index in range(source.size)
-    ]
+    assert [grade.correct for grade in grades] == [bool(source.get(index).expert) for index in range(source.size)]
 
 
-@pytest.mark.parametrize(
-    ("name", "rows"), [("gsm8k_train", 7473), ("math500", 500), ("aime24", 30), ("aime25", 30)]
-)
+@pytest.mark.parametrize(("name", "rows"), [("gsm8k_train", 7473), ("math500", 500), ("aime24", 30), ("aime25", 30)])
 def test_real_files_are_read(name: str, rows: int) -> None:
     source = RecordSource(_data(name), "test")
     assert source.size == rows

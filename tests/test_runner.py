@@ -189,9 +189,7 @@ class BranchEverywhere:
         return SearchResult()
 
 
-@pytest.mark.parametrize(
-    "strategy", [IndependentSampling(8), BinaryErrorLocalization(12), BranchEverywhere()]
-)
+@pytest.mark.parametrize("strategy", [IndependentSampling(8), BinaryErrorLocalization(12), BranchEverywhere()])
 def test_equal_runs_give_equal_trees_whatever_the_timing(strategy: Any) -> None:
     class Jittery(WordEnv):
         jitter = 0.004
@@ -343,9 +341,7 @@ def test_a_broken_sandbox_voids_its_trajectory_alone(caplog: pytest.LogCaptureFi
         made.append(WordEnv())
         return made[-1]
 
-    policy = ScriptedPolicy(
-        choose=lambda prefix, j: "t" if "<" not in prefix else "!" if "task 1" in prefix else "a"
-    )
+    policy = ScriptedPolicy(choose=lambda prefix, j: "t" if "<" not in prefix else "!" if "task 1" in prefix else "a")
     with caplog.at_level(logging.WARNING), runner_of(policy, make) as runner:
         (first, _), (second, _) = runner.run(IndependentSampling(3), tasks_of(2), seed=0)
     assert all(first.outcome(leaf).success for leaf in first.leaves)
@@ -470,9 +466,7 @@ def test_logs_of_every_kind_of_localization_and_bad_ones() -> None:
     leaf = tree.add(0, Step((5, 6, 7), logprobs, logprobs), outcome=Outcome(-1.1, False, answer="½"))
     found = (
         Localization(leaf, 0, None, None),
-        Localization(
-            leaf, 2, 1, leaf, (Anchor(1, leaf, (leaf,), None), Anchor(2, leaf, (), True)), closed=False
-        ),
+        Localization(leaf, 2, 1, leaf, (Anchor(1, leaf, (leaf,), None), Anchor(2, leaf, (), True)), closed=False),
     )
     data = json.loads(json.dumps(tree_to_json(tree, SearchResult(found))))
     again, result = tree_from_json(data)
@@ -627,9 +621,7 @@ def test_expert_turns_succeed_in_the_real_environment() -> None:
                 ids = codec.turn_ids("\\boxed{nothing}")
             return SampledTurn(ids, np.zeros(len(ids), np.float32), np.zeros(len(ids), np.float32), "stop")
 
-    with Runner(
-        Expert(), codec, make_math, max_new_tokens=300, temperature=1.0, max_context=20_000
-    ) as runner:
+    with Runner(Expert(), codec, make_math, max_new_tokens=300, temperature=1.0, max_context=20_000) as runner:
         results = runner.run(IndependentSampling(3), tasks_of(3), seed=0)
     for index, (tree, _) in enumerate(results):
         outcomes = [tree.outcome(leaf) for leaf in tree.leaves]

@@ -87,9 +87,9 @@ def test_a_timeout_of_a_plain_process() -> None:
     box = ReplaySandbox(QUICK, fork=False)
     box.open(0)
     box.run("x = 1")
-    assert box.run(
-        "import time\nx = 2\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass"
-    ).kind == ("timeout")
+    assert box.run("import time\nx = 2\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass").kind == (
+        "timeout"
+    )
     assert box.run("x").text == "1"
     box.close()
 

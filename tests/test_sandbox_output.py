@@ -53,9 +53,7 @@ SHOWN = {
         "error",
     ),
     "print('before')\n1 / 0": (
-        "before\n"
-        + HEAD
-        + '  File "<python>", line 2, in <module>\n    1 / 0\nZeroDivisionError: division by zero',
+        "before\n" + HEAD + '  File "<python>", line 2, in <module>\n    1 / 0\nZeroDivisionError: division by zero',
         "error",
     ),
     "def f():\n    return [][1]\nf()": (
@@ -81,9 +79,7 @@ SHOWN = {
         "error",
     ),
     "input('? ')": (
-        "? \n"
-        + HEAD
-        + "  File \"<python>\", line 1, in <module>\n    input('? ')\nEOFError: EOF when reading a line",
+        "? \n" + HEAD + "  File \"<python>\", line 1, in <module>\n    input('? ')\nEOFError: EOF when reading a line",
         "error",
     ),
     "exit()": ("SystemExit: 0 (the interpreter keeps running)", "error"),
@@ -128,18 +124,14 @@ def test_a_lent_process_is_given_back() -> None:
 
 
 def test_output_past_sys_stdout_joins_in_order(sandbox: ReplaySandbox) -> None:
-    code = (
-        "import os\nprint(1)\n_ = os.system('echo two; echo three >&2')\nprint(4)\n_ = os.write(1, b'five')"
-    )
+    code = "import os\nprint(1)\n_ = os.system('echo two; echo three >&2')\nprint(4)\n_ = os.write(1, b'five')"
     assert sandbox.run(code).text == "1\ntwo\nthree\n4\nfive"
     assert sandbox.run("print(6)").text == "6"
 
 
 def test_deep_recursion_is_shown_briefly(sandbox: ReplaySandbox) -> None:
     text = sandbox.run("def f(n):\n    return f(n + 1)\nf(0)").text
-    assert "[Previous line repeated" in text and text.endswith(
-        "RecursionError: maximum recursion depth exceeded"
-    )
+    assert "[Previous line repeated" in text and text.endswith("RecursionError: maximum recursion depth exceeded")
     text = sandbox.run("def g(n): return h(n)\ndef h(n): return g(n)\ng(0)").text
     assert "frames omitted]" in text and len(text) < 1500
 
@@ -151,9 +143,7 @@ def test_functions_show_the_source_of_the_call_that_defined_them(sandbox: Replay
     assert sandbox.run("import inspect\nprint(inspect.getsource(f))").text == "def f(x):\n    return 1 / x"
 
 
-@pytest.mark.parametrize(
-    "flood", ["'x' * 10**7", "'é' * 10**6", "*range(10**6)", "'\\n' * 10**6", "*'ab' * 10**5"]
-)
+@pytest.mark.parametrize("flood", ["'x' * 10**7", "'é' * 10**6", "*range(10**6)", "'\\n' * 10**6", "*'ab' * 10**5"])
 def test_long_output_is_cut_in_the_middle(flood: str) -> None:
     box = ReplaySandbox(Limits(output_chars=300))
     box.open(0)
@@ -167,9 +157,7 @@ def test_long_output_is_cut_in_the_middle(flood: str) -> None:
 @given(parts=st.lists(st.text(max_size=120), max_size=12))
 @settings(max_examples=80, deadline=None)
 def test_bounded_output_is_a_prefix_and_a_suffix(parts: list[str]) -> None:
-    text, _ = Interpreter(0, output_chars=100).execute(
-        "\n".join(f"print({part!r}, end='')" for part in parts)
-    )
+    text, _ = Interpreter(0, output_chars=100).execute("\n".join(f"print({part!r}, end='')" for part in parts))
     whole = "".join(parts).rstrip("\n").encode("utf-8", "backslashreplace").decode()
     assert len(text) <= 100
     if len(whole) <= 100:

@@ -54,9 +54,7 @@ def elpo(
     """
     return Algorithm(
         name="elpo",
-        strategy=BinaryErrorLocalization(
-            n_total, b_max, x_min, x_max, beta, search, entropy_window, rounding
-        ),
+        strategy=BinaryErrorLocalization(n_total, b_max, x_min, x_max, beta, search, entropy_window, rounding),
         credit=HierarchicalCredit(lambda_tree, eps=std_eps, ddof=ddof),
         objective=ErrorLocalizedClipping(eps_low, eps_high, eps_elc, elc_scope),
     )

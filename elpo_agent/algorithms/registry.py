@@ -91,9 +91,7 @@ def _factory(name: str) -> Factory:
         entry, *others = added[name]
         if others:
             origins = ", ".join(_origin(e) for e in added[name])
-            raise ValueError(
-                f"algorithm {name!r} is registered more than once, by {origins}; uninstall all but one"
-            )
+            raise ValueError(f"algorithm {name!r} is registered more than once, by {origins}; uninstall all but one")
     else:
         raise ValueError(f"algorithm {name!r} is unknown; known are {', '.join(names())}")
     try:

@@ -19,7 +19,10 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--index", type=int, default=0, help="task index (default 0)")
     parser.add_argument("--expert", action="store_true", help="let the task's expert solution play")
     parser.add_argument(
-        "--kwargs", type=json.loads, default={}, help="""gym.make arguments as JSON, e.g. '{"split": "test"}'"""
+        "--kwargs",
+        type=json.loads,
+        default={},
+        help="""gym.make arguments as JSON, e.g. '{"split": "test"}'""",
     )
     args = parser.parse_args(argv)
     if args.id is None:

@@ -65,9 +65,7 @@ class EvalRunConfig:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
-    config, _ = parse(
-        EvalRunConfig, argv, command="eval", description=_DESCRIPTION, flags={}, default_preset=None
-    )
+    config, _ = parse(EvalRunConfig, argv, command="eval", description=_DESCRIPTION, flags={}, default_preset=None)
     console = Console()
     try:
         with TerminalDisplay(console) as display, _trace_file(config.output) as write:
@@ -113,9 +111,7 @@ def _attempts(
         display.advance(done, {})
         for leaf, attempt in zip(tree.leaves, tree_attempts(tree), strict=True):
             steps = [step for i in tree.path(leaf) if (step := tree.nodes[i].step) is not None]
-            said = [
-                {"assistant": s.text, "feedback": session.tokenizer.decode(list(s.feedback_ids))} for s in steps
-            ]
+            said = [{"assistant": s.text, "feedback": session.tokenizer.decode(list(s.feedback_ids))} for s in steps]
             write({**asdict(attempt), "turns_text": said})
 
     with session.runner(config.rollout, make_env, config.temperature) as runner:

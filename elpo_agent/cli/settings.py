@@ -19,7 +19,13 @@ def preset_names() -> list[str]:
 
 
 def parse(
-    kind: type[T], argv: Sequence[str], *, command: str, description: str, flags: dict[str, str], default_preset: str | None
+    kind: type[T],
+    argv: Sequence[str],
+    *,
+    command: str,
+    description: str,
+    flags: dict[str, str],
+    default_preset: str | None,
 ) -> tuple[T, dict[str, bool]]:
     """Build a `kind` (a dataclass) from the command line.
 

@@ -40,7 +40,10 @@ def run(argv: Sequence[str]) -> int:
         with TerminalDisplay(console) as display:
             summary = Trainer(config, display, resume=flags["resume"]).run()
     except KeyboardInterrupt:
-        print(f"interrupted; continue with: elpo train --output {output_folder(config)} --resume", file=sys.stderr)
+        print(
+            f"interrupted; continue with: elpo train --output {output_folder(config)} --resume",
+            file=sys.stderr,
+        )
         return 130
     except (RunFolderError, NonFiniteLossError, ValueError, OSError) as error:
         print(f"elpo train: {error}", file=sys.stderr)

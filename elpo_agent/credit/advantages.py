@@ -126,9 +126,7 @@ def leaves_mean(children: Sequence[Sequence[int]], leaf_value: Mapping[int, floa
 def check_scale(ddof: int, eps: float) -> None:
     """Raise ValueError unless `ddof` is 0 or 1 and `eps` is finite and >= 0."""
     if ddof not in (0, 1):
-        raise ValueError(
-            f"ddof={ddof} is not a standard deviation known here; give 0 (population) or 1 (sample)"
-        )
+        raise ValueError(f"ddof={ddof} is not a standard deviation known here; give 0 (population) or 1 (sample)")
     if not (math.isfinite(eps) and eps >= 0):
         raise ValueError(f"eps={eps} must be finite and not negative; the usual value is 1e-6")
 
@@ -165,9 +163,7 @@ def _leaf_values(children: Sequence[Sequence[int]], leaf_reward: Mapping[int, fl
 
 def _check_reward(field: str, value: float) -> None:
     if not abs(value) <= _LARGEST:  # NaN too
-        raise ValueError(
-            f"{field}={value} cannot enter a mean; give a finite reward of at most 1e300 in size"
-        )
+        raise ValueError(f"{field}={value} cannot enter a mean; give a finite reward of at most 1e300 in size")
 
 
 def _mean(values: list[float]) -> float:

@@ -124,6 +124,4 @@ def _scatter(n: int, kept: NDArray[np.int64], credit: NodeCredit | None) -> Node
 
     if credit is None:
         return NodeCredit(full(None), full(None), full(None), full(None))
-    return NodeCredit(
-        full(credit.reward), full(credit.branch), full(credit.trajectory), full(credit.advantage)
-    )
+    return NodeCredit(full(credit.reward), full(credit.branch), full(credit.trajectory), full(credit.advantage))

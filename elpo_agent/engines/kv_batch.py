@@ -54,12 +54,8 @@ class KVBatch(Cache):  # type: ignore[misc]
     def _allocate(self, rows: int, width: int) -> None:
         s = self._shape
         # Zeros, not empty: a NaN in a masked column would still poison the softmax.
-        self.kv = torch.zeros(
-            (s.layers, 2, rows, s.heads, width + 1, s.head_dim), dtype=s.dtype, device=self._device
-        )
-        self.mask = torch.full(
-            (rows, width + 1), torch.finfo(s.dtype).min, dtype=s.dtype, device=self._device
-        )
+        self.kv = torch.zeros((s.layers, 2, rows, s.heads, width + 1, s.head_dim), dtype=s.dtype, device=self._device)
+        self.mask = torch.full((rows, width + 1), torch.finfo(s.dtype).min, dtype=s.dtype, device=self._device)
 
     def reserve(self, width: int, rows: int) -> None:
         """Make room for `width` tokens, keeping the first `rows` rows; no-op when they fit."""

@@ -24,9 +24,7 @@ def load_model(path_or_hub_id: str | Path, dtype: str = "float32", device: str =
     """
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
-            raise ImportError(
-                f"loading a model needs {package}; install the extra: pip install 'elpo[train]'"
-            )
+            raise ImportError(f"loading a model needs {package}; install the extra: pip install 'elpo[train]'")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -81,13 +81,9 @@ class PrefixCache:
             if n < len(edge.ids):
                 break
         if depth < start:
-            raise ValueError(
-                f"start={start}, but only the first {depth} tokens are cached; insert those before"
-            )
+            raise ValueError(f"start={start}, but only the first {depth} tokens are cached; insert those before")
         if depth < len(ids):
-            children[ids[depth]] = _Edge(
-                ids[depth:], kv[..., depth - start :, :].clone(), parent, self._clock
-            )
+            children[ids[depth]] = _Edge(ids[depth:], kv[..., depth - start :, :].clone(), parent, self._clock)
             self.tokens += len(ids) - depth
 
     def evict(self) -> None:

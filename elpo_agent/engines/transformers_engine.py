@@ -170,9 +170,7 @@ class TransformersPolicy:
                 f"n={request.n}, max_new_tokens={request.max_new_tokens}: give n >= 0 and max_new_tokens >= 1"
             )
         if request.seed < 0 or not request.temperature >= 0:
-            raise ValueError(
-                f"seed={request.seed}, temperature={request.temperature}: both must be 0 or more"
-            )
+            raise ValueError(f"seed={request.seed}, temperature={request.temperature}: both must be 0 or more")
 
     def _sample_group(self, rows: Sequence[_Row], requests: Sequence[SampleRequest]) -> list[SampledTurn]:
         """Decode up to `max_batch` rows together; turns in the order of `rows`."""
@@ -257,14 +255,10 @@ class TransformersPolicy:
             cut = columns_t[:, start : start + _PREFILL_COLUMNS]
             # A token sees its row's columns up to its own; padding sees everything, and nobody sees padding.
             hidden = torch.arange(width, device=device) > cut[:, :, None]
-            mask = torch.zeros(hidden.shape, dtype=self._shape.dtype, device=device).masked_fill_(
-                hidden, minimum
-            )
+            mask = torch.zeros(hidden.shape, dtype=self._shape.dtype, device=device).masked_fill_(hidden, minimum)
             positions = torch.where(cut == batch.width, torch.zeros_like(cut), cut)
             batch.begin(rows, row_index, cut, width)
-            logits = self._forward(
-                ids_t[:, start : start + _PREFILL_COLUMNS], positions, mask[:, None], batch
-            )
+            logits = self._forward(ids_t[:, start : start + _PREFILL_COLUMNS], positions, mask[:, None], batch)
         for r, prefix in enumerate(prefixes):
             batch.mask[rows.start + r, : len(prefix)] = 0
         return logits
@@ -312,9 +306,7 @@ class TransformersPolicy:
             row_index = torch.arange(alive, device=device)[:, None]
             batch.mask[row_index[:, 0], lengths] = 0
             batch.begin(slice(0, alive), row_index, lengths[:, None], width)
-            logits = self._forward(
-                token[:, None], lengths[:, None], batch.mask[:alive, None, None, :width], batch
-            )
+            logits = self._forward(token[:, None], lengths[:, None], batch.mask[:alive, None, None, :width], batch)
             lengths, lengths_host = lengths + 1, lengths_host + 1
         stop = set(self._stop.tolist())
         ids_host, stats_host = ids.cpu().numpy(), stats.cpu().numpy()
@@ -362,20 +354,14 @@ class TransformersPolicy:
         """Learn the layout of the model's keys and values from a pass over one token."""
         cache = DynamicCache(config=self.model.config)
         with torch.inference_mode(), self._evaluating():
-            self.model(
-                torch.tensor([[self._pad_id]], device=self.device), past_key_values=cache, use_cache=True
-            )
+            self.model(torch.tensor([[self._pad_id]], device=self.device), past_key_values=cache, use_cache=True)
         kinds = {type(layer) for layer in cache.layers}
         if kinds != {DynamicLayer}:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise ValueError(f"this engine runs full attention only, but the model's layers keep {names}")
-        shapes = {
-            (t.shape[1], t.shape[3], t.dtype) for layer in cache.layers for t in (layer.keys, layer.values)
-        }
+        shapes = {(t.shape[1], t.shape[3], t.dtype) for layer in cache.layers for t in (layer.keys, layer.values)}
         if len(shapes) != 1:
-            raise ValueError(
-                f"keys and values differ in shape ({shapes}); this engine needs one for all layers"
-            )
+            raise ValueError(f"keys and values differ in shape ({shapes}); this engine needs one for all layers")
         ((heads, head_dim, dtype),) = shapes
         return KVShape(len(cache.layers), heads, head_dim, dtype)
 

@@ -66,7 +66,11 @@ def summarize(attempts: Sequence[Attempt]) -> dict[str, float]:
         if attempt.valid:
             tasks.setdefault(attempt.task_id, []).append(attempt)
     valid = [a for group in tasks.values() for a in group]
-    out: dict[str, float] = {"tasks": len(tasks), "attempts": len(valid), "invalid": len(attempts) - len(valid)}
+    out: dict[str, float] = {
+        "tasks": len(tasks),
+        "attempts": len(valid),
+        "invalid": len(attempts) - len(valid),
+    }
     if not valid:
         return out
     fewest = min(len(group) for group in tasks.values())

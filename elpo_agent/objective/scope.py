@@ -10,9 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from elpo_agent.tree import children_of
 
 
-def first_all_failed(
-    parent: ArrayLike, failed: Collection[int], ignored: Collection[int] = ()
-) -> dict[int, int]:
+def first_all_failed(parent: ArrayLike, failed: Collection[int], ignored: Collection[int] = ()) -> dict[int, int]:
     """For each failed leaf, the earliest node on its path below which every sampled leaf failed.
 
     The root is no candidate, its children are. A leaf counts as below itself, so each failed leaf has a node.
@@ -36,9 +34,7 @@ def first_all_failed(
             if not 0 < leaf < len(children) or children[leaf]:
                 raise ValueError(f"{name} names node {leaf}, which is not a leaf; give childless nodes only")
     if lost & unknown:
-        raise ValueError(
-            f"node {min(lost & unknown)} is both in failed and in ignored; give it in one of them"
-        )
+        raise ValueError(f"node {min(lost & unknown)} is both in failed and in ignored; give it in one of them")
     n = len(children)
     success_below = [False] * n
     for i in range(n - 1, -1, -1):

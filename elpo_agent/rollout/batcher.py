@@ -119,8 +119,6 @@ class Batcher:
         turns = self.policy.sample(requests)
         given, wanted = [len(own) for own in turns], [r.n for r in requests]
         if given != wanted:
-            raise RuntimeError(
-                f"the policy returned {given} turns for requests of n={wanted}; these must be equal"
-            )
+            raise RuntimeError(f"the policy returned {given} turns for requests of n={wanted}; these must be equal")
         self.batch_sizes.append(sum(wanted))
         return turns

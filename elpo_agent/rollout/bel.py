@@ -73,8 +73,7 @@ class BinaryErrorLocalization:
             raise ValueError(f"rounding={self.rounding!r} is unknown; give 'nearest', 'floor' or 'ceil'")
         if self.entropy_window is not None and self.entropy_window < 1:
             raise ValueError(
-                f"entropy_window={self.entropy_window} selects no token; "
-                "give at least 1, or None for whole turns"
+                f"entropy_window={self.entropy_window} selects no token; give at least 1, or None for whole turns"
             )
 
     async def grow(self, expander: Expander) -> SearchResult:

@@ -66,9 +66,7 @@ def path_entropy(tree: RolloutTree, leaf: int, window: int | None = None) -> Pat
 def mean_entropy(step: Step, window: int | None = None) -> float:
     """Mean entropy of a turn's tokens (its first `window`, where given); 0 for a turn without tokens."""
     if window is not None and window < 1:
-        raise ValueError(
-            f"entropy_window={window} selects no token; give at least 1, or None for whole turns"
-        )
+        raise ValueError(f"entropy_window={window} selects no token; give at least 1, or None for whole turns")
     values = np.asarray(step.entropies, dtype=np.float64)[:window]
     return float(values.mean()) if values.size else 0.0
 
@@ -107,9 +105,7 @@ def suffix_count(
 def check_counts(x_min: int, x_max: int, beta: float) -> None:
     """Raise ValueError unless 1 <= x_min <= x_max and `beta` is finite."""
     if not 1 <= x_min <= x_max:
-        raise ValueError(
-            f"x_min={x_min} and x_max={x_max} are no range of probe counts; need 1 <= x_min <= x_max"
-        )
+        raise ValueError(f"x_min={x_min} and x_max={x_max} are no range of probe counts; need 1 <= x_min <= x_max")
     if not math.isfinite(beta):
         raise ValueError(f"beta={beta} must be finite; the paper uses 5")
 

@@ -75,9 +75,7 @@ class EnvPool:
         max_envs: members at most; at least `threads`.
     """
 
-    def __init__(
-        self, make_env: Callable[[], gym.Env[Any, Any]], threads: int = 8, max_envs: int = 128
-    ) -> None:
+    def __init__(self, make_env: Callable[[], gym.Env[Any, Any]], threads: int = 8, max_envs: int = 128) -> None:
         if threads < 1 or max_envs < threads:
             raise ValueError(
                 f"tool_threads={threads} and max_envs={max_envs}: give at least one thread and as many "
@@ -118,9 +116,7 @@ class EnvPool:
         except InfrastructureError as error:
             raise InfrastructureError(f"reset(options={dict(options)}) failed twice: {error}") from error
 
-    async def _reset_once(
-        self, options: Mapping[str, Any]
-    ) -> tuple[Mapping[str, Any], list[dict[str, Any]], Any]:
+    async def _reset_once(self, options: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[dict[str, Any]], Any]:
         def work(env: gym.Env[Any, Any]) -> tuple[Mapping[str, Any], list[dict[str, Any]], Any]:
             _, info = env.reset(options=dict(options))
             return info, env.get_wrapper_attr("tools"), elpo_envs.snapshot(env)

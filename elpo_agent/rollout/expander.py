@@ -129,13 +129,9 @@ class PromptExpander:
         with self._batcher.walker():
             # One request for all siblings: their prefix is computed once.
             turns = await self._sample(prefix, n, first, depth)
-        return await run_all(
-            [self._walk(node, prefix, depth, first + j, turn) for j, turn in enumerate(turns)]
-        )
+        return await run_all([self._walk(node, prefix, depth, first + j, turn) for j, turn in enumerate(turns)])
 
-    async def _walk(
-        self, node: int, prefix: tuple[int, ...], depth: int, rollout: int, turn: SampledTurn
-    ) -> Walk:
+    async def _walk(self, node: int, prefix: tuple[int, ...], depth: int, rollout: int, turn: SampledTurn) -> Walk:
         """Complete one trajectory whose first turn is already sampled."""
         conversation = Conversation(snapshot=self.tree.nodes[node].snapshot)
         n_messages = self._n_messages[node]
@@ -171,13 +167,9 @@ class PromptExpander:
             finally:
                 self._pool.release(conversation)
 
-    def _sample(
-        self, prefix: tuple[int, ...], n: int, rollout: int, depth: int
-    ) -> Awaitable[list[SampledTurn]]:
+    def _sample(self, prefix: tuple[int, ...], n: int, rollout: int, depth: int) -> Awaitable[list[SampledTurn]]:
         seed = np.random.SeedSequence([*self._seed_key, rollout, depth]).generate_state(1, np.uint64)
-        request = SampleRequest(
-            prefix, n, int(seed[0]), self._limits.max_new_tokens, self._limits.temperature
-        )
+        request = SampleRequest(prefix, n, int(seed[0]), self._limits.max_new_tokens, self._limits.temperature)
         return self._batcher.sample((self._position, rollout, depth), request)
 
     def _commit(self, node: int, walk: Walk) -> int:

@@ -46,9 +46,7 @@ def tree_from_json(data: Mapping[str, Any]) -> tuple[RolloutTree, SearchResult]:
         ValueError: another format version, or a field is missing or malformed.
     """
     if data.get("version") != FORMAT_VERSION:
-        raise ValueError(
-            f"version={data.get('version')!r} of a rollout tree cannot be read; this is {FORMAT_VERSION}"
-        )
+        raise ValueError(f"version={data.get('version')!r} of a rollout tree cannot be read; this is {FORMAT_VERSION}")
     try:
         tree = RolloutTree(data["task_id"], tuple(data["prompt_ids"]))
         for node in data["nodes"]:

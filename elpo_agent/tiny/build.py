@@ -56,9 +56,7 @@ class BuildConfig:
     vocab_size: int = 1024
     threads: int = 0
     device: str = "auto"
-    optimization: SftConfig = field(
-        default_factory=lambda: SftConfig(lr=3e-3, optimizer="muon", batch_tokens=4096)
-    )
+    optimization: SftConfig = field(default_factory=lambda: SftConfig(lr=3e-3, optimizer="muon", batch_tokens=4096))
 
 
 def build(config: BuildConfig, display: TerminalDisplay) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -43,6 +44,10 @@ def played_row(
     return SftRow(np.array(ids, dtype=np.int32), np.array(mask, dtype=bool))
 
 
+def _constant(answer: str, observation: str) -> str:
+    return answer
+
+
 def _append(ids: list[int], mask: list[bool], new: Sequence[int], *, agent: bool) -> None:
     ids.extend(new)
     mask.extend([agent] * len(new))
@@ -56,7 +61,8 @@ def expert_rows(env: gym.Env[str, str], codec: ChatCodec, indices: Iterable[int]
         env.reset(options={"index": index})
         turns = env.unwrapped.expert_turns()  # type: ignore[attr-defined]
         if turns:
-            row = played_row(env, codec, {"index": index}, turns[:-1], lambda _, answer=turns[-1]: answer)
+            *steps, answer = turns
+            row = played_row(env, codec, {"index": index}, steps, partial(_constant, answer))
             if len(row.ids) <= max_context:
                 rows.append(row)
     return rows

@@ -53,7 +53,13 @@ class Learner:
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, config: LearnerConfig, *, pad_id: int, temperature: float
+        self,
+        model: nn.Module,
+        objective: Objective,
+        config: LearnerConfig,
+        *,
+        pad_id: int,
+        temperature: float,
     ) -> None:
         self.model = model
         self.objective = objective

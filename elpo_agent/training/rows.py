@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def collate(rows: Sequence[TrainingRow], pad_id: int, device: torch.device) -> t
     length = max(len(r.ids) for r in rows)
 
     def stack(name: str, dtype: type, fill: int = 0) -> Tensor:
-        out = np.full((len(rows), length), fill, dtype=dtype)
+        out: NDArray[Any] = np.full((len(rows), length), fill, dtype=dtype)
         for i, row in enumerate(rows):
             values = getattr(row, name)
             out[i, : len(values)] = values

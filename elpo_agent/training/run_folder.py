@@ -59,7 +59,7 @@ class RunFolder:
         kind = record.get("kind", "train")
         for name, value in record.items():
             if isinstance(value, (int, float)) and name != "update":
-                self._board.add_scalar(f"{kind}/{name}", value, record["update"])  # type: ignore[no-untyped-call]
+                self._board.add_scalar(f"{kind}/{name}", value, record["update"])
 
     def log_tree(self, tree: Mapping[str, Any]) -> None:
         """Append one rollout tree to trees.jsonl."""
@@ -72,7 +72,7 @@ class RunFolder:
         for file in (self._metrics, self._trees):
             file.flush()
             os.fsync(file.fileno())
-        self._board.flush()  # type: ignore[no-untyped-call]
+        self._board.flush()
         return self._metrics.tell(), self._trees.tell()
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class RunFolder:
             if file is not None:
                 file.close()
         if self._board is not None:
-            self._board.close()  # type: ignore[no-untyped-call]
+            self._board.close()
         self._metrics = self._trees = self._board = None
 
     def __enter__(self) -> Self:

@@ -121,9 +121,7 @@ def make_optimizers(model: nn.Module, config: SftConfig) -> list[torch.optim.Opt
         known = {id(p) for p in matrices}
         rest = [p for _, p in params if id(p) not in known]
         return [
-            torch.optim.Muon(
-                matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-            ),
+            torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, lr=config.lr, **adam),
         ]
     raise ValueError(f"optimizer={config.optimizer!r} is unknown; choose adamw or muon")

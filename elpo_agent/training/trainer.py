@@ -101,7 +101,9 @@ class Trainer:
                 session.policy.weights_updated()
                 self.display.note(f"resumed from {checkpoint.name}")
             folder.open_logs(
-                metrics_bytes=self.state.metrics_bytes, trees_bytes=self.state.trees_bytes, update=self.state.update
+                metrics_bytes=self.state.metrics_bytes,
+                trees_bytes=self.state.trees_bytes,
+                update=self.state.update,
             )
             if checkpoint is None:
                 self._cold_start(session)
@@ -184,9 +186,7 @@ class Trainer:
             # The same evaluation seed before and after: the same tasks and the same noise.
             seed = self.config.seed + 10_000
             with session.runner(self.config.rollout, make_env, temperature) as runner:
-                scores[mode] = summarize(
-                    evaluate(runner, tasks, samples=samples, seed=seed, on_tree=count, batch=128)
-                )
+                scores[mode] = summarize(evaluate(runner, tasks, samples=samples, seed=seed, on_tree=count, batch=128))
             folder.log({"kind": f"eval_{mode}", "update": self.state.update, "when": when, **scores[mode]})
         self.results[when] = scores
         if when in ("before", "after"):
@@ -202,9 +202,7 @@ class Trainer:
         with session.runner(config.rollout, make_env, config.rollout.temperature) as runner:
             self._updates(session, learner, folder, runner, size)
 
-    def _updates(
-        self, session: Session, learner: Learner, folder: RunFolder, runner: Runner, size: int | None
-    ) -> None:
+    def _updates(self, session: Session, learner: Learner, folder: RunFolder, runner: Runner, size: int | None) -> None:
         config = self.config
         for update in range(self.state.update, config.updates):
             started = time.monotonic()
@@ -246,9 +244,7 @@ class Trainer:
     def _save(self, folder: RunFolder, session: Session, learner: Learner) -> None:
         metrics_bytes, trees_bytes = folder.sync()
         self.state = replace(self.state, metrics_bytes=metrics_bytes, trees_bytes=trees_bytes)
-        save_checkpoint(
-            folder.checkpoints, session.model, learner.optimizer, self.state, self.config.keep_checkpoints
-        )
+        save_checkpoint(folder.checkpoints, session.model, learner.optimizer, self.state, self.config.keep_checkpoints)
 
     def _finish(self, session: Session, folder: RunFolder) -> dict[str, Any]:
         model_path = folder.path / "model"
@@ -285,7 +281,9 @@ def rollout_figures(pairs: Sequence[tuple[RolloutTree, SearchResult]]) -> dict[s
         "tool_calls": sum(s.tool_calls for s in steps),
         "tool_errors": sum(s.tool_errors for s in steps),
         "entropy": float(sum(s.entropies.sum() for s in steps)) / max(1, tokens),
-        "localized": sum(loc.closed and loc.critical_node is not None for _, result in pairs for loc in result.localizations),
+        "localized": sum(
+            loc.closed and loc.critical_node is not None for _, result in pairs for loc in result.localizations
+        ),
         "mixed_groups": float(np.mean([len({o.success for o in _outcomes(tree)}) > 1 for tree, _ in pairs])),
     }
 

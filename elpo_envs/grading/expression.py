@@ -42,9 +42,7 @@ _NUMBER = re.compile(
     r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,3}(?: \d{3})+(?![\d ,.])|\d+)?(?:\.(\d*)(\\overline\{\d+\})?)?"
 )
 _EXPONENT = re.compile(r"[eE]([+-]?\d{1,6})(?![\d.A-Za-z])")
-_MIXED = re.compile(
-    r"\s*\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|\s+(\d+)\s*/\s*(\d+)(?![\d.])"
-)
+_MIXED = re.compile(r"\s*\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|\s+(\d+)\s*/\s*(\d+)(?![\d.])")
 _NAME = re.compile(r"\\?[A-Za-z]+")
 _SUBSCRIPT = re.compile(r"_(?:\{[A-Za-z0-9]+\}|[A-Za-z0-9])")
 _GREEK = frozenset(
@@ -303,9 +301,7 @@ class _Reader:
             value = self.atom(depth + 1)
         else:
             value = self.power(depth + 1)
-            while self.starts_factor() and not self.peek(
-                "(", "\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc"
-            ):
+            while self.starts_factor() and not self.peek("(", "\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc"):
                 value = _multiply(value, self.power(depth + 1))
         z = complex(value)
         try:
@@ -319,10 +315,7 @@ class _Reader:
 
 
 def _bounded(value: Value) -> Value:
-    if (
-        isinstance(value, Fraction)
-        and value.numerator.bit_length() + value.denominator.bit_length() > 4 * _MAX_BITS
-    ):
+    if isinstance(value, Fraction) and value.numerator.bit_length() + value.denominator.bit_length() > 4 * _MAX_BITS:
         raise TooLargeError("too many digits")
     return value
 

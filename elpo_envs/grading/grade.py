@@ -279,9 +279,7 @@ def _equal_expressions(a: str, b: str, work: _Work) -> bool:
 
 def _off_the_reals(a: str, b: str, left: Value, right: Value) -> bool:
     """A point outside the real domain, such as negative p for p*sqrt(p); no matter where i is written."""
-    imaginary = any(
-        isinstance(value, complex) and abs(value.imag) > _SAME * abs(value) for value in (left, right)
-    )
+    imaginary = any(isinstance(value, complex) and abs(value.imag) > _SAME * abs(value) for value in (left, right))
     return imaginary and "i" not in _COMMAND.sub("", a + " " + b)
 
 

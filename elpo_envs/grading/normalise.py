@@ -27,14 +27,10 @@ _UNICODE = str.maketrans(
     }
 )  # fmt: skip
 _UNICODE_ROOT = re.compile(r"\u221a\s*(\d+(?:\.\d+)?|[A-Za-z]|(?=[({]))")
-_TEXT = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|mbox|hbox|rm|bf)\s*(?=\{)"
-)
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|mbox|hbox|rm|bf)\s*(?=\{)")
 _OPERATOR = re.compile(r"\\operatorname\*?\s*\{([A-Za-z]+)\}")
 _DELIMITER = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\s*(\.?)")
-_INVISIBLE = re.compile(
-    r"(?<!\\)\\!\s*|\\(?:displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\})(?![A-Za-z])"
-)
+_INVISIBLE = re.compile(r"(?<!\\)\\!\s*|\\(?:displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\})(?![A-Za-z])")
 _THOUSANDS_GAP = re.compile(r"(?<=\d)(?:\\[,; ]|,\\[,; ])(?=\d{3}(?!\d))")
 _SPACE = re.compile(r"(?<!\\)\\[,;:> ]|\\(?:quad|qquad|thinspace|enspace|hspace\{[^{}]*\})(?![A-Za-z])|~|\s+")
 _FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
@@ -70,9 +66,7 @@ def normalise(text: str) -> str:
     if _PLAIN.match(text):
         return text
     if not text.isascii():
-        text = _UNICODE_ROOT.sub(
-            lambda m: r"\sqrt{" + m[1] + "}" if m[1] else r"\sqrt", text.translate(_UNICODE)
-        )
+        text = _UNICODE_ROOT.sub(lambda m: r"\sqrt{" + m[1] + "}" if m[1] else r"\sqrt", text.translate(_UNICODE))
     text = _without_wrappers(text).replace("{,}", ",")
     if "\\" in text:
         text = _latex(text)

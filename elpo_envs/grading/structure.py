@@ -256,9 +256,7 @@ def _relation(text: str, depth: int) -> Node | None:
             return _parse(value, depth + 1)
     if all(operator in (">", ">=") for operator in operators):
         sides, operators = sides[::-1], [_FLIPPED[operator] for operator in operators[::-1]]
-    if all(operator in ("<", "<=") for operator in operators) and (
-        interval := _interval(sides, operators, depth)
-    ):
+    if all(operator in ("<", "<=") for operator in operators) and (interval := _interval(sides, operators, depth)):
         return interval
     return Relation(tuple(operators), tuple(_parse(side, depth + 1) for side in sides), tuple(sides))
 
@@ -315,9 +313,7 @@ def _plus_minus(text: str, depth: int) -> Node | None:
         return None
     upper = marked.replace("±", "+").replace("∓", "-")
     lower = marked.replace("±", "-").replace("∓", "+")
-    return _unordered(
-        "set", [_parse(upper.removeprefix("+"), depth + 1), _parse(lower.removeprefix("+"), depth + 1)]
-    )
+    return _unordered("set", [_parse(upper.removeprefix("+"), depth + 1), _parse(lower.removeprefix("+"), depth + 1)])
 
 
 def _closes_at_end(text: str) -> bool:

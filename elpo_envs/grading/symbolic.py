@@ -124,9 +124,7 @@ class SymbolicWorker:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
             )
         except OSError as error:
-            raise SymbolicUnavailableError(
-                f"cannot start the symbolic grading worker {command}: {error}"
-            ) from error
+            raise SymbolicUnavailableError(f"cannot start the symbolic grading worker {command}: {error}") from error
         if self._read_line(START_LIMIT_S) != b"ready":
             self._kill()
             raise SymbolicUnavailableError(

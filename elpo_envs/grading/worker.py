@@ -97,9 +97,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answer(
-        {"a": r"\sqrt{8}", "b": r"2\sqrt{2}", "kind": "value"}
-    )  # imports and caches, before the clock runs
+    answer({"a": r"\sqrt{8}", "b": r"2\sqrt{2}", "kind": "value"})  # imports and caches, before the clock runs
     replies.write("ready\n")
     replies.flush()
     for line in sys.stdin:

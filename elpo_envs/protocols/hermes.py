@@ -96,9 +96,7 @@ def _read_block(text: str, start: int, tags: Sequence[int]) -> tuple[ParsedCall 
     return _check_fields(value), after + len(CLOSE)
 
 
-def _broken(
-    text: str, start: int, after: int, tags: Sequence[int], message: str
-) -> tuple[MalformedCall, int]:
+def _broken(text: str, start: int, after: int, tags: Sequence[int], message: str) -> tuple[MalformedCall, int]:
     """A malformed block: it ends at its closing tag, or is unclosed if another opens (or none) before."""
     i = bisect.bisect_left(tags, after)
     if i == len(tags):

@@ -37,9 +37,7 @@ class Limits:
         if not _is_int(self.memory_mb):
             raise ValueError(f"Limits.memory_mb must be a whole number, not {self.memory_mb!r}")
         if not (_is_int(self.output_chars) and self.output_chars >= 100):
-            raise ValueError(
-                f"Limits.output_chars must be a whole number of at least 100, not {self.output_chars!r}"
-            )
+            raise ValueError(f"Limits.output_chars must be a whole number of at least 100, not {self.output_chars!r}")
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,7 @@ class SandboxSnapshot:
         calls = field("calls", lambda v: isinstance(v, list) and all(isinstance(code, str) for code in v))
         digest = field("digest", lambda v: isinstance(v, str))
         fidelity = field("fidelity", lambda v: v in get_args(Fidelity))
-        reseeds = field(
-            "reseeds", lambda v: isinstance(v, list) and all(_is_reseed(p, len(calls)) for p in v)
-        )
+        reseeds = field("reseeds", lambda v: isinstance(v, list) and all(_is_reseed(p, len(calls)) for p in v))
         return SandboxSnapshot(seed, tuple(calls), digest, fidelity, tuple((n, s) for n, s in reseeds))
 
 

@@ -173,9 +173,7 @@ def preload(*names: str) -> None:
     for name in names:
         if name not in _preloaded:
             if not zygote.preload(name):
-                raise ValueError(
-                    f"preload: the sandbox cannot import {name!r}; is it installed for {sys.executable}?"
-                )
+                raise ValueError(f"preload: the sandbox cannot import {name!r}; is it installed for {sys.executable}?")
             _preloaded += (name,)
 
 

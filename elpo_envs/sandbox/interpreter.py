@@ -187,18 +187,14 @@ def _one_error(error: BaseException, sources: dict[str, list[str]]) -> list[str]
         message = _safe_str(error.msg)
     kind = type(error)
     name = (
-        kind.__qualname__
-        if kind.__module__ in ("builtins", "__main__")
-        else f"{kind.__module__}.{kind.__qualname__}"
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     )
     lines.append(f"{name}: {message}" if message else name)
     notes = getattr(error, "__notes__", None)
     if isinstance(notes, Sequence) and not isinstance(notes, str):
         lines += [_safe_str(note) for note in notes]
     if isinstance(error, BaseExceptionGroup):
-        lines += [
-            f"  | {type(part).__qualname__}: {_safe_str(part)}" for part in error.exceptions[:_MAX_FRAMES]
-        ]
+        lines += [f"  | {type(part).__qualname__}: {_safe_str(part)}" for part in error.exceptions[:_MAX_FRAMES]]
     return lines
 
 

@@ -79,9 +79,7 @@ class ReplaySandbox:
         if reseed is not None:
             self._unsent += (int(reseed),)
             reseeds = (*snapshot.reseeds, (len(snapshot.calls), int(reseed)))
-            self._state = SandboxSnapshot(
-                snapshot.seed, snapshot.calls, snapshot.digest, self.fidelity, reseeds
-            )
+            self._state = SandboxSnapshot(snapshot.seed, snapshot.calls, snapshot.digest, self.fidelity, reseeds)
 
     def rebuild(self) -> None:
         """Repeat the calls now if the session is not running; raises SandboxError if that fails."""
@@ -142,9 +140,7 @@ class ReplaySandbox:
         except TimeoutError as error:
             raise SandboxError(f"repeating {calls} calls took too long") from error
         except SessionLostError as error:
-            raise SandboxError(
-                f"the session's process died while its calls were repeated: {error}"
-            ) from error
+            raise SandboxError(f"the session's process died while its calls were repeated: {error}") from error
         if _extend("", replies) != state.digest:
             raise SandboxError(
                 f"repeating the session's {calls} calls gave other results than the first time; its code "

@@ -170,9 +170,7 @@ class _Server:
         for pid in pids:
             if pid in self._sessions and pid not in self._killed:
                 for kill in (os.killpg, os.kill):
-                    with contextlib.suppress(
-                        ProcessLookupError, PermissionError
-                    ):  # not a group yet, or a zombie
+                    with contextlib.suppress(ProcessLookupError, PermissionError):  # not a group yet, or a zombie
                         kill(pid, signal.SIGKILL)
                 self._killed.append(pid)
 

@@ -56,9 +56,7 @@ class Trace:
 
     def turns(self) -> tuple[ExpertTurn, ...]:
         """One turn per calculation, each with one call of the `python` tool; no final turn."""
-        return tuple(
-            ExpertTurn(step.content, (ToolCall("python", {"code": step.code}),)) for step in self.steps
-        )
+        return tuple(ExpertTurn(step.content, (ToolCall("python", {"code": step.code}),)) for step in self.steps)
 
     def outputs(self) -> list[str]:
         """What a Python interpreter prints for each step, computed here by arithmetic alone."""
@@ -210,14 +208,8 @@ def _plain_steps(text: str) -> list[Step]:
     start = 0
     for match in _STATED.finditer(text):
         expression = _trailing_expression(text[start : match.start()])
-        if expression is not None and (
-            code := _true_reading(expression, match["value"], bool(match["percent"]))
-        ):
-            lead = (
-                text[: match.start()].rpartition("=")[0]
-                if "=" in text[: match.start()]
-                else text[: match.start()]
-            )
+        if expression is not None and (code := _true_reading(expression, match["value"], bool(match["percent"]))):
+            lead = text[: match.start()].rpartition("=")[0] if "=" in text[: match.start()] else text[: match.start()]
             steps.append(Step(code, match["value"], _lead(lead, match["value"]), annotated=False))
         start = match.start() + 1
     return steps

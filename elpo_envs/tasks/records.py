@@ -61,9 +61,7 @@ class RecordSource:
         for place, row in _rows(self.path):
             self._append(place, row)
         if not self._tasks:
-            raise RecordError(
-                f"{self.path} has no rows; write one record a line, each with a question and an answer"
-            )
+            raise RecordError(f"{self.path} has no rows; write one record a line, each with a question and an answer")
 
     @property
     def size(self) -> int:
@@ -89,8 +87,7 @@ class RecordSource:
         if task.task_id in self._by_id:
             first = self._by_id[task.task_id]
             raise RecordError(
-                f"{place}: the id {task.task_id!r} is already that of record {first}; "
-                "make ids unique or drop them"
+                f"{place}: the id {task.task_id!r} is already that of record {first}; make ids unique or drop them"
             )
         self._by_id[task.task_id] = task.index
         self._tasks.append(task)
@@ -119,11 +116,7 @@ def task_from_row(row: Mapping[str, Any], *, name: str, split: str, index: int, 
     text = _answer_text(row[answer_field], place, answer_field)
     answer, solution = _split_answer(text, answer_field, place)
     solution_field = _first(row, SOLUTION_FIELDS)
-    if (
-        solution is None
-        and solution_field not in (None, answer_field)
-        and isinstance(row[str(solution_field)], str)
-    ):
+    if solution is None and solution_field not in (None, answer_field) and isinstance(row[str(solution_field)], str):
         solution = row[str(solution_field)]
     id_field = _first(row, ID_FIELDS)
     own_id = str(row[id_field]) if id_field is not None else str(index)
@@ -176,8 +169,7 @@ def _split_answer(text: str, field: str, place: str) -> tuple[str, str | None]:
     if len(text) <= 100 and "\n" not in text:
         return text, None
     raise RecordError(
-        f"{place}: field 'solution' has neither a final \\boxed{{}} nor a line '#### answer'; "
-        "add an 'answer' field"
+        f"{place}: field 'solution' has neither a final \\boxed{{}} nor a line '#### answer'; add an 'answer' field"
     )
 
 
@@ -195,9 +187,7 @@ def json_value(value: Any) -> Any:
 
 
 def _stem(path: Path) -> str:
-    suffix = next(
-        (suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(suffix)), ""
-    )
+    suffix = next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(suffix)), "")
     return path.name.removesuffix(suffix)
 
 
@@ -266,7 +256,5 @@ def _json(text: str, place: str) -> Any:
 
 def _record(row: Any, place: str) -> Mapping[str, Any]:
     if not isinstance(row, dict):
-        raise RecordError(
-            f"{place}: a {type(row).__name__}; each record must be a JSON object with named fields"
-        )
+        raise RecordError(f"{place}: a {type(row).__name__}; each record must be a JSON object with named fields")
     return row

@@ -33,19 +33,13 @@ def check_dataset(dataset: str, split: str, options: Mapping[str, Any] | None = 
         _generated(split, options)
         return
     if options:
-        raise ValueError(
-            f"dataset_options={dict(options)} is for dataset='generated'; dataset={dataset!r} has none"
-        )
+        raise ValueError(f"dataset_options={dict(options)} is for dataset='generated'; dataset={dataset!r} has none")
     if dataset in BENCHMARKS:
         if split not in BENCHMARKS[dataset]:
-            raise ValueError(
-                f"split={split!r} of {dataset} does not exist; choose {', '.join(BENCHMARKS[dataset])}"
-            )
+            raise ValueError(f"split={split!r} of {dataset} does not exist; choose {', '.join(BENCHMARKS[dataset])}")
     elif not str(dataset).endswith(SUFFIXES):
         names = ", ".join([GENERATED, *BENCHMARKS])
-        raise ValueError(
-            f"dataset={dataset!r} is unknown; choose {names}, or a file ending in {', '.join(SUFFIXES)}"
-        )
+        raise ValueError(f"dataset={dataset!r} is unknown; choose {names}, or a file ending in {', '.join(SUFFIXES)}")
 
 
 def load_source(
@@ -73,9 +67,7 @@ def load_source(
     if dataset in BENCHMARKS:
         folder = data_dir or os.environ.get(DATA_VARIABLE)
         if not folder:
-            raise ValueError(
-                f"dataset={dataset!r} needs a folder: set data_dir or the variable {DATA_VARIABLE}"
-            )
+            raise ValueError(f"dataset={dataset!r} needs a folder: set data_dir or the variable {DATA_VARIABLE}")
         path = Path(folder) / BENCHMARKS[dataset][split]
     if not path.is_file():
         raise FileNotFoundError(f"dataset={dataset!r}: there is no file {path}")

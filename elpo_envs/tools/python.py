@@ -67,9 +67,7 @@ class PythonTool(BaseTool):
             code.encode()
         except UnicodeEncodeError as error:
             bad = f"U+{ord(code[error.start]):04X}"
-            return ToolResult(
-                f"Error: the code has a lone surrogate {bad} at character {error.start + 1}", "error"
-            )
+            return ToolResult(f"Error: the code has a lone surrogate {bad} at character {error.start + 1}", "error")
         try:
             execution = self._session().run(code)
         except SandboxError as error:

@@ -27,7 +27,12 @@ CARDS = Family(
 POINTS = Family(
     "points",
     (
-        Move("In the first round {p} scores {n} points and in the second {m} points.", "{n} + {m}", n=(5, 60), m=(5, 60)),
+        Move(
+            "In the first round {p} scores {n} points and in the second {m} points.",
+            "{n} + {m}",
+            n=(5, 60),
+            m=(5, 60),
+        ),
     ),
     _comparison("points", "scores", "more", "fewer", "many"),
     "How many points does {p} score?",
@@ -95,7 +100,13 @@ ROAD = Family(
     (
         Move("{p} rides {n} km further.", "{x} + {n}", n=(2, 60)),
         Move("{p} turns round and comes back {n} km.", "{x} - {n}", n=(2, 40)),
-        Move("{p} rides {n} km an hour for {m} hours more.", "{x} + {n} * {m}", "{x} + {n}", n=(5, 30), m=(2, 5)),
+        Move(
+            "{p} rides {n} km an hour for {m} hours more.",
+            "{x} + {n} * {m}",
+            "{x} + {n}",
+            n=(5, 30),
+            m=(2, 5),
+        ),
         Move("The whole way is cut into {n} equal parts, and we take one.", "{x} // {n}", n=(2, 6)),
         Move("{p} rides the same way {n} more times.", "{x} * ({n} + 1)", "{x} * {n}", n=(2, 4)),
     ),
@@ -124,7 +135,12 @@ RECIPE = Family(
         Move("{p} uses {n} cups.", "{x} - {n}", n=(2, 20)),
         Move("{p} makes {n} times the amount.", "{x} * {n}", n=(2, 4)),
         Move("{p} uses 1.5 cups for each of {n} cakes.", "{x} - 1.5 * {n}", "{x} - 1.5", n=(2, 9)),
-        Move("{p} needs that much for each of {n} cakes and one more cake.", "{x} * ({n} + 1)", "{x} * {n}", n=(2, 4)),
+        Move(
+            "{p} needs that much for each of {n} cakes and one more cake.",
+            "{x} * ({n} + 1)",
+            "{x} * {n}",
+            n=(2, 4),
+        ),
     ),
     "How many cups is that?",
     halves=True,

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from types import CodeType
 
-NAMES = ("Ana", "Ben", "Cal", "Dora", "Eli", "Fay", "Gus", "Hana", "Ivan", "June", "Kim", "Leo", "Mia", "Nora")
+NAMES = (
+    "Ana",
+    "Ben",
+    "Cal",
+    "Dora",
+    "Eli",
+    "Fay",
+    "Gus",
+    "Hana",
+    "Ivan",
+    "June",
+    "Kim",
+    "Leo",
+    "Mia",
+    "Nora",
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,7 @@ class Family:
     halves: bool = False
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled(expr: str, exact: bool) -> CodeType:
     """A template as code over x, a, n and m; `exact` reads `//` as true division and 1.5 as three halves."""
     filled = expr.format(x="x", a="a", n="n", m="m")
