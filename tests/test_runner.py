@@ -535,6 +535,10 @@ def test_batcher_passes_errors_to_everybody() -> None:
         def sample(self, requests: Sequence[SampleRequest]) -> list[list[SampledTurn]]:
             raise OSError("disk")
 
+    class Stopped(ScriptedPolicy):
+        def sample(self, requests: Sequence[SampleRequest]) -> list[list[SampledTurn]]:
+            raise pytest.fail.Exception("what a time-out of the test runner raises; no Exception")
+
     class Short(ScriptedPolicy):
         def sample(self, requests: Sequence[SampleRequest]) -> list[list[SampledTurn]]:
             return super().sample(requests)[:-1]
@@ -545,6 +549,7 @@ def test_batcher_passes_errors_to_everybody() -> None:
         return await asyncio.gather(*both, return_exceptions=True)
 
     assert [type(e) for e in asyncio.run(ask(Broken()))] == [OSError, OSError]
+    assert [type(e) for e in asyncio.run(ask(Stopped()))] == [pytest.fail.Exception] * 2
     assert all("returned [1] turns" in str(e) for e in asyncio.run(ask(Short())))
 
 

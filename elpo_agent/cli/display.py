@@ -69,11 +69,11 @@ class TerminalDisplay:
             self._progress.update(self._task, completed=done, figures=text)
         elif done >= self._total or time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self.console.print(f"{self._name} {done}/{self._total} {text}".rstrip(), highlight=False)
+            self.console.print(f"{self._name} {done}/{self._total} {text}".rstrip(), highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """One line above the bars."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
 
 def summary_table(summary: dict[str, Any]) -> Table:

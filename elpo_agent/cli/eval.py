@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,14 +15,17 @@ from rich.console import Console
 from rich.table import Table
 
 from elpo_agent.cli.display import TerminalDisplay
+from elpo_agent.cli.failures import EXPECTED
 from elpo_agent.cli.settings import parse
 from elpo_agent.evaluation.evaluate import evaluate, tree_attempts
 from elpo_agent.evaluation.expert_replay import replay_expert
 from elpo_agent.evaluation.scores import Attempt, summarize
+from elpo_agent.evaluation.transcripts import Transcripts
 from elpo_agent.rollout.base import SearchResult
 from elpo_agent.rollout.runner import TaskRef
+from elpo_agent.training.checkpoint import naming_full_disk
 from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
-from elpo_agent.training.session import Session, env_factory
+from elpo_agent.training.session import Session, env_factory, task_count
 from elpo_agent.tree import RolloutTree
 
 _DESCRIPTION = """Score a policy on an environment or a data file: pass@k, major@k, tool calls and errors, with every
@@ -70,7 +74,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         with TerminalDisplay(console) as display, _trace_file(config.output) as write:
             attempts = _attempts(config, display, write)
-    except (ValueError, OSError, KeyError) as error:
+    except EXPECTED as error:
         print(f"elpo eval: {error}", file=sys.stderr)
         return 1
     scores = summarize(attempts)
@@ -87,8 +91,7 @@ def _attempts(
     if config.data:
         env_config = replace(env_config, kwargs={**env_config.kwargs, "dataset": config.data})
     make_env = env_factory(env_config, evaluating=True)
-    env = make_env()
-    tasks = _indices(env.unwrapped.task_source.size, config.tasks)  # type: ignore[attr-defined]
+    tasks = _indices(task_count(make_env), config.tasks)
     display.phase("evaluating", len(tasks))
     done = 0
     if config.model.path == "expert-replay":
@@ -99,22 +102,22 @@ def _attempts(
             display.advance(done, {})
             write({**asdict(attempt), "messages": list(info["messages"])})
 
-        attempts = replay_expert(env, tasks, played)
-        env.close()
-        return attempts
-    env.close()
+        env = make_env()
+        try:
+            return replay_expert(env, tasks, played)
+        finally:
+            env.close()
     session = Session.open(config.model)
+    transcripts = Transcripts(make_env)
 
     def sampled(tree: RolloutTree, result: SearchResult) -> None:
         nonlocal done
         done += 1
         display.advance(done, {})
-        for leaf, attempt in zip(tree.leaves, tree_attempts(tree), strict=True):
-            steps = [step for i in tree.path(leaf) if (step := tree.nodes[i].step) is not None]
-            said = [{"assistant": s.text, "feedback": session.tokenizer.decode(list(s.feedback_ids))} for s in steps]
-            write({**asdict(attempt), "turns_text": said})
+        for attempt, messages in zip(tree_attempts(tree), transcripts.take(tree), strict=True):
+            write({**asdict(attempt), "messages": messages})
 
-    with session.runner(config.rollout, make_env, config.temperature) as runner:
+    with session.runner(config.rollout, transcripts.make_env, config.temperature) as runner:
         return evaluate(
             runner,
             [TaskRef(i) for i in tasks],
@@ -140,11 +143,18 @@ def _trace_file(path: str) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield lambda record: None
         return
     final = Path(path)
+    if final.is_dir():
+        raise ValueError(f"output={path} is a folder; give the name of a file")
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.partial")
-    with partial.open("w") as file:
-        yield lambda record: print(json.dumps(record), file=file)
-    partial.replace(final)
+    try:
+        with naming_full_disk(final), partial.open("w") as file:
+            yield lambda record: print(json.dumps(record), file=file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(final)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _table(config: EvalRunConfig, scores: dict[str, float]) -> Table:

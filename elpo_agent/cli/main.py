@@ -28,16 +28,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"elpo: there is no command {name!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        module = importlib.import_module(f"elpo_agent.cli.{name}")
-    except ImportError as error:
-        if error.name is None or error.name.split(".")[0] in ("elpo_agent", "elpo_envs"):
-            raise
-        print(
-            f"elpo {name} needs the package {error.name!r}, which is not installed: pip install 'elpo[train]'",
-            file=sys.stderr,
-        )
-        return 1
-    return int(module.run(rest))
+        try:
+            module = importlib.import_module(f"elpo_agent.cli.{name}")
+        except ImportError as error:
+            if error.name is None or error.name.split(".")[0] in ("elpo_agent", "elpo_envs"):
+                raise
+            extra = "elpo" if name == "envs" else "'elpo[train]'"
+            print(
+                f"elpo {name} needs the package {error.name!r}, which is not installed: pip install {extra}",
+                file=sys.stderr,
+            )
+            return 1
+        return int(module.run(rest))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+import yaml
 from jsonargparse import ArgumentParser
 
 T = TypeVar("T")
 
 PRESETS = Path(__file__).parent.parent / "configs"
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong without repeating every option there is."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        message = re.sub(r'^Parser key "(.+?)":', r"--\1:", " ".join(message.split()))
+        message = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"must be \1, not '\2'", message)
+        self.exit(2, f"{self.prog}: {message} (all options: {self.prog} --help)\n")
 
 
 def preset_names() -> list[str]:
@@ -35,23 +46,56 @@ def parse(
         command: the command's name, for the help.
         description: the help's first paragraph.
         flags: extra on/off options beside the configuration, name -> help.
-        default_preset: preset to use where `--config` is not given, or None for the class's own defaults.
+        default_preset: preset to use where `--config` is not given, or None where no preset fits: the class's own
+            defaults count.
 
     Raises:
         SystemExit: 2 after a message about what is wrong, 0 after `--help`.
     """
-    parser = ArgumentParser(prog=f"elpo {command}", description=description)
-    parser.add_argument("--config", action="config", help=f"YAML file, or a preset: {', '.join(preset_names())}")
+    presets = ", ".join(preset_names()) if default_preset is not None else ""
+    parser = _Parser(
+        prog=f"elpo {command}",
+        usage=f"elpo {command} [--config FILE] [--OPTION VALUE ...]",
+        description=description,
+    )
+    parser.add_argument(
+        "--config", action="config", metavar="FILE", help="YAML file" + (f", or a preset: {presets}" if presets else "")
+    )
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=text)
     parser.add_class_arguments(kind, as_group=False)
-    args = _with_presets(list(argv))
+    args = _with_presets(list(argv)) if presets else list(argv)
+    for i, arg in enumerate(args):
+        if arg.startswith("--config"):
+            _check_yaml(parser, arg.partition("=")[2] or "".join(args[i + 1 : i + 2]), presets)
     if default_preset is not None and not any(a == "--config" or a.startswith("--config=") for a in args):
         args = ["--config", str(PRESETS / f"{default_preset}.yaml"), *args]
-    values: dict[str, Any] = vars(parser.instantiate_classes(parser.parse_args(args)))
-    values.pop("config", None)
-    switched = {flag: bool(values.pop(flag)) for flag in flags}
-    return kind(**values), switched
+    parsed = parser.parse_args(args)
+    try:
+        values: dict[str, Any] = vars(parser.instantiate_classes(parsed))
+        values.pop("config", None)
+        switched = {flag: bool(values.pop(flag)) for flag in flags}
+        return kind(**values), switched
+    except ValueError as error:  # from the dataclasses' own checks
+        parser.error(str(error))
+
+
+def _check_yaml(parser: _Parser, path: str, presets: str) -> None:
+    """Say which file it is whose contents cannot be settings at all."""
+    if not Path(path).is_file():
+        parser.error(f"--config {path or 'FILE'}: there is no such file{f'; presets are {presets}' if presets else ''}")
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        parser.error(f"--config {path} is not valid YAML{line}: {error.problem}")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        parser.error(f"--config {path} is not valid YAML: {error}")
+    if not isinstance(values, dict):
+        parser.error(f"--config {path} holds no settings; write lines such as 'updates: 10'")
+    unknown = [key for key in values if not any(f"--{key}" in a.option_strings for a in parser._actions)]
+    if unknown:
+        parser.error(f"--config {path}: there is no setting {', '.join(map(repr, unknown))}")
 
 
 def _with_presets(args: list[str]) -> list[str]:

@@ -10,15 +10,17 @@ from pathlib import Path
 from rich.console import Console
 
 from elpo_agent.cli.display import TerminalDisplay
+from elpo_agent.cli.failures import EXPECTED
 from elpo_agent.cli.settings import parse
+from elpo_agent.training.checkpoint import save_model
 from elpo_agent.training.config import EnvConfig, ModelConfig
 from elpo_agent.training.demonstrations import expert_rows
-from elpo_agent.training.session import Session, env_factory
+from elpo_agent.training.session import Session, env_factory, task_count
 from elpo_agent.training.sft import SftConfig, SftProgress, train_sft
 from elpo_agent.training.tasks import update_indices
 
-_DESCRIPTION = """Fine-tune a model on the expert traces of an environment's training tasks, played in the environment so
-that tool results are real. Only the agent's own tokens are trained on. Writes a model folder."""
+_DESCRIPTION = """Fine-tune a model on the expert traces of an environment's training tasks, played in the environment
+so that tool results are real. Only the agent's own tokens are trained on. Writes a model folder."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
             raise ValueError(f"output={output} exists already; choose another folder")
         with TerminalDisplay(console) as display:
             _train(config, output, display)
-    except (ValueError, OSError) as error:
+    except EXPECTED as error:
         print(f"elpo sft: {error}", file=sys.stderr)
         return 1
     console.print(f"model folder: {output}", highlight=False, soft_wrap=True)
@@ -62,13 +64,19 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _train(config: SftRunConfig, output: Path, display: TerminalDisplay) -> None:
+    make_env = env_factory(config.env, evaluating=False)
+    size = task_count(make_env)
     session = Session.open(config.model)
-    env = env_factory(config.env, evaluating=False)()
-    size = env.unwrapped.task_source.size  # type: ignore[attr-defined]
     count = config.tasks if size is None else min(config.tasks, size)
     display.note(f"playing {count} expert traces")
+    env = make_env()
     rows = expert_rows(env, session.codec, update_indices(0, count, size, config.seed), config.max_context)
     env.close()
+    if not rows:
+        raise ValueError(
+            f"tasks={config.tasks}: none of these tasks has an expert trace of at most max_context="
+            f"{config.max_context} tokens; use other data"
+        )
 
     def show(progress: SftProgress) -> None:
         if progress.update == 1:
@@ -76,7 +84,4 @@ def _train(config: SftRunConfig, output: Path, display: TerminalDisplay) -> None
         display.advance(progress.update, {"loss": progress.loss})
 
     train_sft(session.model, rows, config.optimization, pad_id=session.pad_id, on_update=show)
-    partial = output.with_name(f".{output.name}.partial")
-    session.model.save_pretrained(partial)  # type: ignore[operator]
-    session.tokenizer.save_pretrained(partial)
-    partial.rename(output)
+    save_model(session.model, session.tokenizer, output)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from elpo_agent.cli.display import TerminalDisplay, summary_table
+from elpo_agent.cli.failures import EXPECTED
 from elpo_agent.cli.settings import parse
+from elpo_agent.training.checkpoint import DiskFullError
 from elpo_agent.training.config import TrainConfig
-from elpo_agent.training.learner import NonFiniteLossError
-from elpo_agent.training.run_folder import RunFolderError
 from elpo_agent.training.trainer import Trainer, output_folder
 
-_DESCRIPTION = """Train a model by reinforcement learning in an agent environment. Without options: the quickstart, which
-trains the small model shipped with this package with ELPO on this machine's CPU in a few minutes."""
+_DESCRIPTION = """Train a model by reinforcement learning in an agent environment. Without options: the quickstart,
+which trains the small model shipped with this package with ELPO on this machine's CPU in a few minutes."""
 
 
 def _parse(argv: Sequence[str]) -> tuple[TrainConfig, dict[str, bool]]:
@@ -40,14 +41,22 @@ def run(argv: Sequence[str]) -> int:
         with TerminalDisplay(console) as display:
             summary = Trainer(config, display, resume=flags["resume"]).run()
     except KeyboardInterrupt:
-        print(
-            f"interrupted; continue with: elpo train --output {output_folder(config)} --resume",
-            file=sys.stderr,
-        )
+        print(f"interrupted{_how_to_go_on(config)}", file=sys.stderr)
         return 130
-    except (RunFolderError, NonFiniteLossError, ValueError, OSError) as error:
+    except DiskFullError as error:
+        print(f"elpo train: {error}{_how_to_go_on(config)}", file=sys.stderr)
+        return 1
+    except EXPECTED as error:
         print(f"elpo train: {error}", file=sys.stderr)
         return 1
     console.print(summary_table(summary))
     console.print(f"run folder: {summary['folder']}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _how_to_go_on(config: TrainConfig) -> str:
+    """The command, where there is something to resume."""
+    folder = output_folder(config)
+    if not (folder / "config.yaml").exists():
+        return ""
+    return f"; continue with: elpo train --output {shlex.quote(str(folder))} --resume"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,26 @@ def load_model(path_or_hub_id: str | Path, dtype: str = "float32", device: str =
             f"the tokenizer of {source!r} has no chat template; use an instruction-tuned model, or put a "
             "chat_template.jinja beside its tokenizer"
         )
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=dtypes[dtype], local_files_only=local)
+    with without_progress_bars(local):
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtypes[dtype], local_files_only=local)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval(), tokenizer
+
+
+@contextmanager
+def without_progress_bars(quiet: bool = True) -> Iterator[None]:
+    """Keep transformers from drawing bars about files (if `quiet`); its setting is put back afterwards."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    if quiet:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
 
 
 def _resolve(path_or_hub_id: str | Path) -> tuple[str, bool]:

@@ -47,12 +47,16 @@ def evaluate(
         seed: fixes every sample.
         batch: rollouts that run side by side.
         on_tree: called with each finished task, in order.
+
+    A task whose prompt does not fit in the context counts as `samples` truncated failures.
     """
     attempts: list[Attempt] = []
     width = max(1, batch // samples)
     for start in range(0, len(tasks), width):
         for tree, result in runner.run(IndependentSampling(samples), tasks[start : start + width], seed=seed):
             attempts.extend(tree_attempts(tree))
+            if not tree.leaves:
+                attempts.extend([Attempt(tree.task_id, success=False, answer=None, truncated=True)] * samples)
             if on_tree is not None:
                 on_tree(tree, result)
     return attempts

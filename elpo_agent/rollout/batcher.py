@@ -65,7 +65,7 @@ class Batcher:
             key: the request's place in the batch; different for all requests that are open at a time.
             request: what to sample.
         Raises:
-            Exception: whatever the policy raised, for everybody in the batch.
+            BaseException: whatever the policy raised, for everybody in the batch.
         """
         entry = _Waiting(key, request, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
@@ -108,7 +108,9 @@ class Batcher:
             return
         try:
             turns = self._call([w.request for w in batch])
-        except Exception as error:
+        except BaseException as error:
+            # The event loop logs and drops what its callbacks raise, even a test runner's time-out: unless the
+            # waiters get it, they wait for ever.
             for w in batch:
                 w.answer.set_exception(error)
             return

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
+from elpo_agent.engines.loading import without_progress_bars
+
 _PREFIX = "update_"
+_PARTIAL = ".partial-"
 _STATE = "state.json"
+
+
+class DiskFullError(OSError):
+    """Nothing more can be written to the disk; what was saved before is intact."""
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Say whose disk it was, where a write to `path` fails for lack of space.
+
+    Raises:
+        DiskFullError: in place of the error that tells of no space or no quota.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
+            raise DiskFullError(
+                f"the disk that holds {path} is full; what was saved before is intact, free some space to go on"
+            ) from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -25,6 +53,7 @@ class RunState:
         metrics_bytes, trees_bytes: length of the logs at that moment; resuming cuts them back to it.
         rollouts, generated_tokens, tool_calls, tool_errors, localized: spent and counted so far.
         train_seconds: wall-clock time of training so far.
+        results: scores of the evaluations that were finished, by when they were made.
         config: the run's configuration, for comparison when resuming.
     """
 
@@ -37,15 +66,8 @@ class RunState:
     tool_errors: int = 0
     localized: int = 0
     train_seconds: float = 0.0
+    results: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] | None = None
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def save_checkpoint(
@@ -54,34 +76,43 @@ def save_checkpoint(
     """Write `folder/update_NNNNNN` atomically and drop all but the last `keep`.
 
     Raises:
-        OSError: the disk is full or not writable; earlier checkpoints are untouched.
+        DiskFullError: earlier checkpoints are untouched.
+        OSError: the disk is not writable; earlier checkpoints are untouched.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{_PREFIX}{state.update:06d}"
-    partial = folder / f".partial-{final.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    partial = folder / f"{_PARTIAL}{final.name}"
+    _discard(partial)
     try:
-        torch.save(model.state_dict(), partial / "model.pt")
-        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-        (partial / _STATE).write_text(json.dumps(asdict(state), indent=2))
-        for file in partial.iterdir():
-            _sync(file)
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-        _sync(folder)
+        with naming_full_disk(folder):
+            partial.mkdir()
+            _write(partial / "model.pt", model.state_dict())
+            _write(partial / "optimizer.pt", optimizer.state_dict())
+            (partial / _STATE).write_text(json.dumps(asdict(state), indent=2))
+            _sync(partial / _STATE)
+            _sync(partial)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        _discard(partial)
         raise
+    _discard(final)
+    partial.rename(final)
+    _sync(folder)
     for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        _discard(old)
     return final
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     return sorted(p for p in folder.glob(f"{_PREFIX}*") if (p / _STATE).is_file())
+
+
+def discard_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed while saving left behind."""
+    complete = list_checkpoints(folder)
+    for path in [*folder.glob(f"{_PARTIAL}*"), *folder.glob(f"{_PREFIX}*")]:
+        if path not in complete:
+            _discard(path)
 
 
 def load_state(checkpoint: Path) -> RunState:
@@ -98,8 +129,52 @@ def load_weights(
         optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location=device, weights_only=True))
 
 
+def save_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Write a model folder that `load_model` reads. It gets its name once all of it is there.
+
+    Raises:
+        DiskFullError: see there. OSError: the disk is not writable.
+    """
+    partial = folder.with_name(f"{_PARTIAL}{folder.name}")
+    _discard(partial)
+    try:
+        with naming_full_disk(folder), without_progress_bars():
+            model.save_pretrained(partial)  # type: ignore[operator]
+            tokenizer.save_pretrained(partial)
+    except BaseException:
+        _discard(partial)
+        raise
+    _discard(folder)
+    partial.rename(folder)
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a small file so that readers see the old text or the new one, never half of it."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
+    with naming_full_disk(path):
+        partial.write_text(text)
+        _sync(partial)
     partial.replace(path)
+
+
+def _write(path: Path, value: Any) -> None:
+    # Through a Python file: given a path, torch reports a full disk as an unrelated RuntimeError.
+    with path.open("wb") as file:
+        torch.save(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder if it is there; from the first moment on it is no complete checkpoint any more."""
+    if folder.exists():
+        (folder / _STATE).unlink(missing_ok=True)
+        shutil.rmtree(folder)

@@ -106,6 +106,8 @@ class LearnerConfig:
             raise ValueError(f"learner.final_lr_share={self.final_lr_share} must lie between 0 and 1")
         if self.mini_batches < 1 or self.epochs < 1:
             raise ValueError("learner.mini_batches and learner.epochs must be at least 1")
+        if not (self.lr >= 0.0 and self.weight_decay >= 0.0 and self.max_grad_norm > 0.0):
+            raise ValueError("learner.lr and learner.weight_decay must be 0 or larger, learner.max_grad_norm above 0")
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,13 @@ class EvalConfig:
     every: int = 0
     temperature: float = 1.0
     first_index: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"eval.samples={self.samples} must be at least 1; set eval.tasks=0 to skip evaluation")
+        for name in ("tasks", "every", "temperature", "first_index"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"eval.{name}={getattr(self, name)} must be 0 or larger")
 
 
 @dataclass(frozen=True)
@@ -154,6 +163,7 @@ class TrainConfig:
         keep_checkpoints: how many of the last ones are kept.
         save_trees_every: updates between saved rollout trees (trees.jsonl); 0 saves none.
         threads: CPU threads for torch; 0 = torch's own choice.
+        wandb_project: also log to this Weights & Biases project (needs elpo[wandb]); "" does not.
     """
 
     output: str = "auto"
@@ -163,6 +173,7 @@ class TrainConfig:
     keep_checkpoints: int = 2
     save_trees_every: int = 1
     threads: int = 0
+    wandb_project: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
@@ -172,10 +183,9 @@ class TrainConfig:
     cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
 
     def __post_init__(self) -> None:
-        if self.updates < 0:
-            raise ValueError(f"updates={self.updates} must be 0 or larger")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must be 0 or larger")
+        for name in ("updates", "seed", "save_trees_every", "threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 or larger")
         if self.checkpoint_every < 1 or self.keep_checkpoints < 1:
             raise ValueError("checkpoint_every and keep_checkpoints must be at least 1")
         if self.rollout.prompts < 1:

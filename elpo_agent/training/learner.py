@@ -13,9 +13,12 @@ from elpo_agent.objective.base import Objective, TokenBatch
 from elpo_agent.training.config import LearnerConfig
 from elpo_agent.training.rows import TrainingRow, collate, micro_batches
 
+_NOTHING_LEARNT = {"loss": 0.0, "grad_norm": 0.0, "live_rows": 0.0}
+_MEND = "the last checkpoint is from before, start a new run with a smaller learner.lr"
+
 
 class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient became NaN or infinite; the weights are those of before the step."""
+    """The loss, its gradient or the weights became NaN or infinite; what was saved before is intact."""
 
 
 def token_logprobs(model: nn.Module, ids: Tensor, mask: Tensor, temperature: float) -> Tensor:
@@ -77,11 +80,12 @@ class Learner:
         """Train on one batch: `groups[i]` are the rows of prompt i. Returns statistics, averaged over mini-batches.
 
         Raises:
-            NonFiniteLossError: the step that would have broken the weights is not taken.
+            NonFiniteLossError: a step with a NaN or infinite loss or gradient is not taken; one that makes a weight
+                so, as a huge learning rate does, is only noticed.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.model.train()
+        self.model.eval()  # no dropout: the ratio compares two states of the same function
         rng = np.random.default_rng(seed)
         stats: list[dict[str, float]] = []
         for _ in range(self.config.epochs):
@@ -89,8 +93,9 @@ class Learner:
                 rows = [row for i in part for row in groups[i]]
                 if rows:
                     stats.append(self._step(rows, first=not stats))
-        self.model.eval()
-        return _mean(stats)
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise NonFiniteLossError(f"the weights became NaN or infinite at learning rate {lr:.3g}; {_MEND}")
+        return _mean(stats or [_NOTHING_LEARNT])
 
     def _step(self, rows: Sequence[TrainingRow], *, first: bool) -> dict[str, float]:
         """One optimiser step on the mean over `rows` of each row's mean token loss (equation 12)."""
@@ -114,14 +119,11 @@ class Learner:
             for name, value in stats.items():
                 sums[name] = sums.get(name, 0.0) + value * weight
         if not live:
-            return {"loss": 0.0, "grad_norm": 0.0, "live_rows": 0.0}
+            return _NOTHING_LEARNT
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
         if not (math.isfinite(norm) and math.isfinite(total)):
             self.optimizer.zero_grad(set_to_none=True)
-            raise NonFiniteLossError(
-                f"loss={total}, gradient norm={norm}: this step was not taken; resume from the last checkpoint with a "
-                "smaller learner.lr"
-            )
+            raise NonFiniteLossError(f"loss={total}, gradient norm={norm}: this step was not taken; {_MEND}")
         self.optimizer.step()
         out = {name: value / tokens for name, value in sums.items()}
         out |= {"loss": total, "grad_norm": norm, "live_rows": len(live) / len(rows)}

@@ -1,16 +1,19 @@
-"""A run's folder: its lock, its logs (metrics.jsonl, trees.jsonl, TensorBoard) and its results."""
+"""A run's folder: its lock, its logs (metrics.jsonl, trees.jsonl) and its results."""
 
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from torch.utils.tensorboard import SummaryWriter
+from elpo_agent.training.checkpoint import naming_full_disk
+from elpo_agent.training.trackers import Tracker
 
 
 class RunFolderError(RuntimeError):
@@ -41,48 +44,53 @@ class RunFolder:
             raise RunFolderError(
                 f"output={path} is being written by another process; choose another --output or wait for it"
             ) from error
-        self._metrics: IO[bytes] | None = None
-        self._trees: IO[bytes] | None = None
-        self._board: SummaryWriter | None = None
+        self._metrics: io.FileIO | None = None
+        self._trees: io.FileIO | None = None
+        self._trackers: Sequence[Tracker] = ()
 
-    def open_logs(self, *, metrics_bytes: int, trees_bytes: int, update: int) -> None:
-        """Open the logs for appending, cut back to the given lengths (what a checkpoint had seen)."""
+    def open_logs(self, *, metrics_bytes: int, trees_bytes: int, trackers: Sequence[Tracker] = ()) -> None:
+        """Open the logs for appending, cut back to the given lengths (what a checkpoint had seen). `trackers` get a
+        copy of every record and are closed with the folder."""
         self._metrics = _open_at(self.metrics_path, metrics_bytes)
         self._trees = _open_at(self.trees_path, trees_bytes)
-        self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=update)
+        self._trackers = trackers
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl and its numbers to TensorBoard, under `record["update"]`."""
-        assert self._metrics is not None and self._board is not None, "open_logs first"
-        self._metrics.write(json.dumps(record).encode() + b"\n")
-        self._metrics.flush()
-        kind = record.get("kind", "train")
-        for name, value in record.items():
-            if isinstance(value, (int, float)) and name != "update":
-                self._board.add_scalar(f"{kind}/{name}", value, record["update"])
+        """Append one line to metrics.jsonl and give its numbers to the trackers, under `record["update"]`."""
+        assert self._metrics is not None, "open_logs first"
+        figures = {n: v for n, v in record.items() if isinstance(v, (int, float)) and n != "update"}
+        with naming_full_disk(self.path):
+            _append(self._metrics, record)
+            for tracker in self._trackers:
+                tracker.log(str(record.get("kind", "train")), int(record["update"]), figures)
 
     def log_tree(self, tree: Mapping[str, Any]) -> None:
         """Append one rollout tree to trees.jsonl."""
         assert self._trees is not None, "open_logs first"
-        self._trees.write(json.dumps(tree).encode() + b"\n")
+        with naming_full_disk(self.path):
+            _append(self._trees, tree)
 
     def sync(self) -> tuple[int, int]:
         """Force the logs to disk; returns their lengths in bytes (metrics, trees)."""
-        assert self._metrics is not None and self._trees is not None and self._board is not None, "open_logs first"
-        for file in (self._metrics, self._trees):
-            file.flush()
-            os.fsync(file.fileno())
-        self._board.flush()
+        assert self._metrics is not None and self._trees is not None, "open_logs first"
+        with naming_full_disk(self.path):
+            for file in (self._metrics, self._trees):
+                os.fsync(file.fileno())
+            for tracker in self._trackers:
+                tracker.flush()
         return self._metrics.tell(), self._trees.tell()
 
     def close(self) -> None:
-        """Close the logs and give up the lock. Idempotent."""
-        for file in (self._metrics, self._trees, self._lock):
-            if file is not None:
-                file.close()
-        if self._board is not None:
-            self._board.close()
-        self._metrics = self._trees = self._board = None
+        """Close the logs and give up the lock, whatever fails on the way. Idempotent."""
+        with ExitStack() as stack:
+            stack.callback(self._lock.close)
+            for file in (self._metrics, self._trees):
+                if file is not None:
+                    stack.callback(file.close)
+            for tracker in self._trackers:
+                stack.callback(tracker.close)
+            self._metrics = self._trees = None
+            self._trackers = ()
 
     def __enter__(self) -> Self:
         return self
@@ -90,11 +98,22 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except OSError:
+            if not isinstance(error, OSError):
+                raise  # else a full disk is reported once, as what it first stopped
 
 
-def _open_at(path: Path, size: int) -> IO[bytes]:
-    file = path.open("ab")
+def _open_at(path: Path, size: int) -> io.FileIO:
+    # Without a buffer: what was logged is in the file, and closing it has nothing left to fail at.
+    file = io.FileIO(path, "a")
     file.truncate(size)
     file.seek(size)
     return file
+
+
+def _append(file: io.FileIO, record: Mapping[str, Any]) -> None:
+    line = memoryview(json.dumps(record).encode() + b"\n")
+    while line:
+        line = line[file.write(line) :]

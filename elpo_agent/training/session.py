@@ -11,12 +11,13 @@ import gymnasium as gym
 import torch
 from torch import nn
 
-import elpo_envs  # noqa: F401  (registers the environments)
+import elpo_envs
 from elpo_agent.chat import ChatCodec
 from elpo_agent.engines.loading import load_model
 from elpo_agent.engines.transformers_engine import TransformersPolicy
 from elpo_agent.rollout.runner import Runner
 from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
+from elpo_envs.env import ConversationEnv
 
 TINY_MODEL = Path(__file__).parent.parent / "tiny" / "model"
 
@@ -47,8 +48,11 @@ class Session:
         """Load the model.
 
         Raises:
-            ValueError, OSError: the folder is missing or holds no usable model or chat template.
+            ValueError, OSError: the folder is missing or holds no usable model or chat template, or there is no such
+                device.
         """
+        if config.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"model.device={config.device!r}, but torch finds no GPU here; use auto or cpu")
         model, tokenizer = load_model(model_folder(config.path), dtype=config.dtype, device=config.device)
         codec = ChatCodec(tokenizer, model.generation_config)
         policy = TransformersPolicy(model, stop_ids=codec.stop_ids, pad_id=pad_id(tokenizer, codec))
@@ -81,10 +85,35 @@ def pad_id(tokenizer: Any, codec: ChatCodec) -> int:
 
 
 def env_factory(config: EnvConfig, *, evaluating: bool) -> Callable[[], gym.Env[str, str]]:
-    """Makes new environments for training, or for evaluation."""
+    """Makes new environments for training, or for evaluation; it raises ValueError where they cannot be made."""
     kwargs = {**config.kwargs, **(config.eval_kwargs if evaluating else {})}
 
     def make() -> gym.Env[str, str]:
-        return gym.make(config.id, disable_env_checker=True, **kwargs)
+        try:
+            return gym.make(config.id, disable_env_checker=True, **kwargs)
+        except (gym.error.Error, TypeError) as error:
+            reason = str(error).partition(" was raised from the environment creator")[0]
+            raise ValueError(f"env.id={config.id!r} with env.kwargs={kwargs} cannot be made: {reason}") from error
 
     return make
+
+
+def task_count(make_env: Callable[[], gym.Env[str, str]]) -> int | None:
+    """How many tasks such an environment has; None for an endless source.
+
+    Raises:
+        ValueError, OSError: the environment cannot be made, has no tasks, or its data cannot be read.
+    """
+    env = make_env()
+    try:
+        if not isinstance(env.unwrapped, ConversationEnv):
+            raise ValueError(
+                f"env.id={env.spec.id if env.spec else env!r} is no environment of conversations; "
+                f"choose one of {', '.join(elpo_envs.env_ids())}, or derive yours from elpo_envs.env.ConversationEnv"
+            )
+        source = env.unwrapped.task_source
+        if source.size == 0:
+            raise ValueError(f"dataset {source.name!r} has no tasks in split {source.split!r}")
+        return source.size
+    finally:
+        env.close()
