@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 # Tests run side by side; more threads than cores slow torch down by a factor of ten.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)

@@ -72,7 +72,8 @@ def parse(
         args = ["--config", str(PRESETS / f"{default_preset}.yaml"), *args]
     parsed = parser.parse_args(args)
     try:
-        values: dict[str, Any] = vars(parser.instantiate_classes(parsed))
+        build = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before jsonargparse 4.49
+        values: dict[str, Any] = vars(build(parsed))
         values.pop("config", None)
         switched = {flag: bool(values.pop(flag)) for flag in flags}
         return kind(**values), switched

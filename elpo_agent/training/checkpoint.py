@@ -36,12 +36,23 @@ def naming_full_disk(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
+    except Exception as error:
+        if _tells_of_full_disk(error):
             raise DiskFullError(
                 f"the disk that holds {path} is full; what was saved before is intact, free some space to go on"
             ) from error
         raise
+
+
+def _tells_of_full_disk(error: BaseException | None) -> bool:
+    """Whether it, or what it was raised on top of, says so; torch and safetensors have errors of their own."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if isinstance(error, SafetensorError) and f"os error {errno.ENOSPC}" in str(error):
+        return True
+    return _tells_of_full_disk(error.__context__)
 
 
 @dataclass(frozen=True)
@@ -158,7 +169,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def _write(path: Path, value: Any) -> None:
-    # Through a Python file: given a path, torch reports a full disk as an unrelated RuntimeError.
+    # Through a Python file: given a path, torch tells nothing of the disk in its RuntimeError.
     with path.open("wb") as file:
         torch.save(value, file)
         file.flush()

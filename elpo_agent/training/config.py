@@ -70,6 +70,17 @@ class RolloutConfig:
     temperature: float = 1.0
     tool_threads: int = 8
 
+    def __post_init__(self) -> None:
+        if self.prompts < 1 or self.tool_threads < 1:
+            raise ValueError(
+                f"rollout.prompts={self.prompts} and rollout.tool_threads={self.tool_threads} must be at least 1"
+            )
+        if not 1 <= self.max_new_tokens < self.max_context:
+            raise ValueError(
+                f"rollout.max_new_tokens={self.max_new_tokens} and rollout.max_context={self.max_context} leave no "
+                "room for a prompt; give max_context > max_new_tokens >= 1"
+            )
+
 
 @dataclass(frozen=True)
 class LearnerConfig:
@@ -188,8 +199,6 @@ class TrainConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 or larger")
         if self.checkpoint_every < 1 or self.keep_checkpoints < 1:
             raise ValueError("checkpoint_every and keep_checkpoints must be at least 1")
-        if self.rollout.prompts < 1:
-            raise ValueError(f"rollout.prompts={self.rollout.prompts} must be at least 1")
         if self.rollout.temperature <= 0:
             raise ValueError(f"rollout.temperature={self.rollout.temperature} must be above 0 to train")
         if self.learner.mini_batches > self.rollout.prompts:

@@ -19,6 +19,8 @@ from elpo_agent.rollout.runner import Runner
 from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_envs.env import ConversationEnv
 
+# Each environment holds an interpreter process of a few MiB.
+MAX_ENVS = 512
 TINY_MODEL = Path(__file__).parent.parent / "tiny" / "model"
 
 
@@ -66,8 +68,14 @@ class Session:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def runner(self, config: RolloutConfig, make_env: Callable[[], gym.Env[str, str]], temperature: float) -> Runner:
-        """A rollout runner over this engine."""
+    def runner(
+        self,
+        config: RolloutConfig,
+        make_env: Callable[[], gym.Env[str, str]],
+        temperature: float,
+        conversations: int = 128,
+    ) -> Runner:
+        """A rollout runner over this engine; with an environment for each of `conversations`, none is ever evicted."""
         return Runner(
             self.policy,
             self.codec,
@@ -76,6 +84,7 @@ class Session:
             temperature=temperature,
             max_context=config.max_context,
             tool_threads=config.tool_threads,
+            max_envs=max(config.tool_threads, min(conversations, MAX_ENVS)),
         )
 
 

@@ -241,7 +241,8 @@ class Trainer:
         config = self.config
         make_env = env_factory(config.env, evaluating=False)
         self.display.phase("training", config.updates, self.state.update)
-        with session.runner(config.rollout, make_env, config.rollout.temperature) as runner:
+        conversations = config.rollout.prompts * self.algorithm.strategy.n_total
+        with session.runner(config.rollout, make_env, config.rollout.temperature, conversations) as runner:
             while self.state.update < config.updates:
                 self._update(session, learner, folder, runner, tasks)
                 done = self.state.update
