@@ -53,8 +53,8 @@ def test_help(command: str, phrases: list[str], capsys: pytest.CaptureFixture[st
     text = " ".join(shown.split())
     for phrase in phrases:
         assert phrase in text
-    options = re.findall(r"\n  (--[\w.]+) (?:[A-Z\[{].*?)?(?:\n {20,}|  )(\S.*)", shown)
-    assert all(explained for _, explained in options)
+    options = re.findall(r"\n  --[\w.]+(?: \S+)*(?:\n {20,}|  +)\S", shown)
+    assert len(options) == len(re.findall(r"\n  --", shown)) >= 3, "every option is explained"
 
 
 BLOCK = "import sys\nfor name in {names}: sys.modules[name] = None\nfrom elpo_agent.cli.main import main\n"
@@ -75,12 +75,15 @@ def test_environments_need_none_of_the_trainers_packages() -> None:
     assert re.search(r"assistant> \\boxed\{\d+\}\nend: reward 1\.0, answer '\d+'\n$", shown)
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "sft"])
-def test_a_missing_package_is_named_with_its_extra(command: str) -> None:
-    code = BLOCK.format(names=("jsonargparse",)) + f"sys.stderr = sys.stdout\nassert main([{command!r}]) == 1\n"
-    assert python(code) == (
-        f"elpo {command} needs the package 'jsonargparse', which is not installed: pip install 'elpo[train]'\n"
+def test_a_missing_package_is_named_with_its_extra() -> None:
+    code = (
+        BLOCK.format(names=("rich",))
+        + "sys.stderr = sys.stdout\nfor c in ('train', 'eval', 'sft'): assert main([c]) == 1"
     )
+    assert python(code).splitlines() == [
+        f"elpo {command} needs the package 'rich', which is not installed: pip install 'elpo[train]'"
+        for command in ("train", "eval", "sft")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,8 @@ def _attempts(
     make_env = env_factory(env_config, evaluating=True)
     tasks = _indices(task_count(make_env), config.tasks)
     display.phase("evaluating", len(tasks))
-    done = 0
     if config.model.path == "expert-replay":
+        done = 0
 
         def played(attempt: Attempt, info: dict[str, Any]) -> None:
             nonlocal done
@@ -111,9 +111,6 @@ def _attempts(
     transcripts = Transcripts(make_env)
 
     def sampled(tree: RolloutTree, result: SearchResult) -> None:
-        nonlocal done
-        done += 1
-        display.advance(done, {})
         for attempt, messages in zip(tree_attempts(tree), transcripts.take(tree), strict=True):
             write({**asdict(attempt), "messages": messages})
 
@@ -125,6 +122,7 @@ def _attempts(
             seed=config.seed,
             batch=config.batch,
             on_tree=sampled,
+            on_progress=lambda finished: display.advance(finished, {}),
         )
 
 

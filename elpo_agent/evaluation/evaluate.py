@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from elpo_agent.evaluation.scores import Attempt
 from elpo_agent.rollout.base import SearchResult
 from elpo_agent.rollout.independent import IndependentSampling
-from elpo_agent.rollout.runner import Runner, TaskRef
+from elpo_agent.rollout.runner import Progress, Runner, TaskRef
 from elpo_agent.tree import RolloutTree
 
 
@@ -37,6 +37,7 @@ def evaluate(
     seed: int,
     batch: int = 64,
     on_tree: Callable[[RolloutTree, SearchResult], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> list[Attempt]:
     """`samples` attempts at every task.
 
@@ -46,14 +47,21 @@ def evaluate(
         samples: attempts per task, >= 1.
         seed: fixes every sample.
         batch: rollouts that run side by side.
-        on_tree: called with each finished task, in order.
+        on_tree: called with each finished task, in order, when its batch is finished.
+        on_progress: called with the number of tasks finished so far, as they finish.
 
     A task whose prompt does not fit in the context counts as `samples` truncated failures.
     """
     attempts: list[Attempt] = []
     width = max(1, batch // samples)
     for start in range(0, len(tasks), width):
-        for tree, result in runner.run(IndependentSampling(samples), tasks[start : start + width], seed=seed):
+
+        def report(progress: Progress, start: int = start) -> None:
+            if on_progress is not None:
+                on_progress(start + progress.prompts)
+
+        part = tasks[start : start + width]
+        for tree, result in runner.run(IndependentSampling(samples), part, seed=seed, on_progress=report):
             attempts.extend(tree_attempts(tree))
             if not tree.leaves:
                 attempts.extend([Attempt(tree.task_id, success=False, answer=None, truncated=True)] * samples)

@@ -221,19 +221,18 @@ class Trainer:
         modes = [("sampled", config.temperature, config.samples)] + ([("greedy", 0.0, 1)] if config.greedy else [])
         for mode, temperature, samples in modes:
             self.display.phase(f"evaluating {when} ({mode})", len(tasks))
-            done = 0
-
-            def count(tree: RolloutTree, result: SearchResult) -> None:
-                nonlocal done
-                done += 1
-                self.display.advance(done, {})
-
             # The same evaluation seed before and after: the same tasks and the same noise.
             seed = self.config.seed + 10_000
             with session.runner(self.config.rollout, make_env, temperature) as runner:
-                scores[mode] = summarize(evaluate(runner, tasks, samples=samples, seed=seed, on_tree=count, batch=128))
+                attempts = evaluate(
+                    runner, tasks, samples=samples, seed=seed, batch=128, on_progress=self._show_progress
+                )
+            scores[mode] = summarize(attempts)
             folder.log({"kind": f"eval_{mode}", "update": self.state.update, "when": when, **scores[mode]})
         self.state = replace(self.state, results={**self.state.results, when: scores})
+
+    def _show_progress(self, done: int) -> None:
+        self.display.advance(done, {})
 
     def _train(
         self, session: Session, learner: Learner, folder: RunFolder, tasks: int | None, eval_tasks: int | None
