@@ -97,6 +97,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
     table.add_section()
     for label, key in (
         ("updates", "update"),
+        ("updates with a learning signal", "updates_with_signal"),
         ("rollouts completed", "rollouts"),
         ("tokens generated", "generated_tokens"),
         ("localized steps", "localized"),

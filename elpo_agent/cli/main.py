@@ -31,11 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             module = importlib.import_module(f"elpo_agent.cli.{name}")
         except ImportError as error:
-            if error.name is None or error.name.split(".")[0] in ("elpo_agent", "elpo_envs"):
+            package = (error.name or "elpo_agent").split(".")[0]
+            if package in ("elpo_agent", "elpo_envs"):
                 raise
             extra = "elpo" if name == "envs" else "'elpo[train]'"
             print(
-                f"elpo {name} needs the package {error.name!r}, which is not installed: pip install {extra}",
+                f"elpo {name} needs the package {package!r}, which is not installed: pip install {extra}",
                 file=sys.stderr,
             )
             return 1

@@ -31,6 +31,7 @@ class SftRunConfig:
         output: folder for the resulting model and tokenizer; must not exist yet.
         tasks: how many training tasks' expert traces to use.
         max_context: longer traces are left out, in tokens.
+        reasoning: keep the free text before tool calls.
         seed: which tasks of an endless source, and their order.
         model: where to start from.
         env: the environment whose experts are imitated.
@@ -40,6 +41,7 @@ class SftRunConfig:
     output: str = "runs/sft"
     tasks: int = 2000
     max_context: int = 4096
+    reasoning: bool = True
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -70,7 +72,8 @@ def _train(config: SftRunConfig, output: Path, display: TerminalDisplay) -> None
     count = config.tasks if size is None else min(config.tasks, size)
     display.note(f"playing {count} expert traces")
     env = make_env()
-    rows = expert_rows(env, session.codec, update_indices(0, count, size, config.seed), config.max_context)
+    indices = update_indices(0, count, size, config.seed)
+    rows = expert_rows(env, session.codec, indices, config.max_context, reasoning=config.reasoning)
     env.close()
     if not rows:
         raise ValueError(

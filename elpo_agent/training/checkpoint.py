@@ -61,6 +61,7 @@ class RunState:
 
     Attributes:
         update: RL updates finished.
+        updates_with_signal: those in which some trajectory had a non-zero advantage.
         metrics_bytes, trees_bytes: length of the logs at that moment; resuming cuts them back to it.
         rollouts, generated_tokens, tool_calls, tool_errors, localized: spent and counted so far.
         train_seconds: wall-clock time of training so far.
@@ -69,6 +70,7 @@ class RunState:
     """
 
     update: int = 0
+    updates_with_signal: int = 0
     metrics_bytes: int = 0
     trees_bytes: int = 0
     rollouts: int = 0

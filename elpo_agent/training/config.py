@@ -155,10 +155,13 @@ class ColdStartConfig:
 
     Attributes:
         tasks: how many training tasks' traces to use; 0 skips the cold start.
+        reasoning: keep the free text before tool calls; without it only calls and answers are imitated, which is
+            what a very small model can learn.
         optimization: how it is trained.
     """
 
     tasks: int = 0
+    reasoning: bool = True
     optimization: SftConfig = field(default_factory=SftConfig)
 
 

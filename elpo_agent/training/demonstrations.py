@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -53,15 +54,18 @@ def _append(ids: list[int], mask: list[bool], new: Sequence[int], *, agent: bool
     mask.extend([agent] * len(new))
 
 
-def expert_rows(env: gym.Env[str, str], codec: ChatCodec, indices: Iterable[int], max_context: int) -> list[SftRow]:
+def expert_rows(
+    env: gym.Env[str, str], codec: ChatCodec, indices: Iterable[int], max_context: int, *, reasoning: bool = True
+) -> list[SftRow]:
     """Expert conversations of the tasks at `indices`; tasks without an expert or longer than `max_context` tokens
-    are left out."""
+    are left out. Without `reasoning`, turns that call tools lose their free text."""
     rows = []
+    base: Any = env.unwrapped
     for index in indices:
         env.reset(options={"index": index})
-        turns = env.unwrapped.expert_turns()  # type: ignore[attr-defined]
+        turns = [t if reasoning or not t.tool_calls else replace(t, content="") for t in base.task.expert]
         if turns:
-            *steps, answer = turns
+            *steps, answer = [base.protocol.render(turn) for turn in turns]
             row = played_row(env, codec, {"index": index}, steps, partial(_constant, answer))
             if len(row.ids) <= max_context:
                 rows.append(row)

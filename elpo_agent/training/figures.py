@@ -37,7 +37,7 @@ def rollout_figures(pairs: Sequence[tuple[RolloutTree, SearchResult]]) -> dict[s
         "localized": sum(
             loc.closed and loc.critical_node is not None for _, result in pairs for loc in result.localizations
         ),
-        "mixed_groups": _mean([len({tree.outcome(leaf).success for leaf in tree.leaves}) > 1 for tree, _ in pairs]),
+        "mixed_groups": _mean([len({a.success for a in tree_attempts(tree) if a.valid}) > 1 for tree, _ in pairs]),
     }
 
 

@@ -190,7 +190,8 @@ class Trainer:
         self.display.phase("playing expert traces", count)
         indices = update_indices(0, count, size, self.config.seed)
         env = env_factory(self.config.env, evaluating=False)()
-        rows = expert_rows(env, session.codec, indices, self.config.rollout.max_context)
+        limit = self.config.rollout.max_context
+        rows = expert_rows(env, session.codec, indices, limit, reasoning=cold.reasoning)
         env.close()
         if not rows:
             raise ValueError(
@@ -263,7 +264,7 @@ class Trainer:
         session.policy.weights_updated()
         ended = time.monotonic()
         figures = rollout_figures(pairs)
-        self.state = _advance(self.state, figures, ended - started)
+        self.state = _advance(self.state, figures, ended - started, learned=stats.get("live_rows", 0.0) > 0)
         times = {"seconds_rollout": rolled - started, "seconds_learn": ended - rolled}
         folder.log({"kind": "train", "update": update + 1, "lr": lr, **figures, **stats, **times})
         if config.save_trees_every and update % config.save_trees_every == 0:
@@ -282,7 +283,15 @@ class Trainer:
         self.state = replace(self.state, metrics_bytes=metrics_bytes, trees_bytes=trees_bytes)
         save_checkpoint(folder.checkpoints, session.model, learner.optimizer, self.state, self.config.keep_checkpoints)
 
+    def _warn_if_nothing_was_learned(self) -> None:
+        if self.state.update > 0 and self.state.updates_with_signal == 0:
+            self.display.note(
+                "warning: no prompt had both a success and a failure, so reinforcement learning changed nothing; "
+                "start from a stronger model, a longer cold start or easier tasks"
+            )
+
     def _finish(self, session: Session, folder: RunFolder) -> dict[str, Any]:
+        self._warn_if_nothing_was_learned()
         save_model(session.model, session.tokenizer, folder.path / "model")
         folder.sync()
         spent = asdict(self.state)
@@ -299,10 +308,11 @@ class Trainer:
         return summary
 
 
-def _advance(state: RunState, figures: dict[str, float], seconds: float) -> RunState:
+def _advance(state: RunState, figures: dict[str, float], seconds: float, *, learned: bool) -> RunState:
     return replace(
         state,
         update=state.update + 1,
+        updates_with_signal=state.updates_with_signal + learned,
         rollouts=state.rollouts + int(figures["rollouts"]),
         generated_tokens=state.generated_tokens + int(figures["generated_tokens"]),
         tool_calls=state.tool_calls + int(figures["tool_calls"]),
