@@ -7,26 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from _runs import Silent, assert_same_run, environment, metrics, micro, records, train
 
 from elpo_agent.training import checkpoint, trainer
 from elpo_agent.training.run_folder import RunFolder, RunFolderError
 from elpo_agent.training.saved_config import write_config
 from elpo_agent.training.trainer import Trainer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 class Moments:
