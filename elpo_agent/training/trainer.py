@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -191,7 +191,8 @@ class Trainer:
         indices = update_indices(0, count, size, self.config.seed)
         env = env_factory(self.config.env, evaluating=False)()
         limit = self.config.rollout.max_context
-        rows = expert_rows(env, session.codec, indices, limit, reasoning=cold.reasoning)
+        played = self._counted(indices)
+        rows = expert_rows(env, session.codec, played, limit, reasoning=cold.reasoning)
         env.close()
         if not rows:
             raise ValueError(
@@ -231,6 +232,12 @@ class Trainer:
             scores[mode] = summarize(attempts)
             folder.log({"kind": f"eval_{mode}", "update": self.state.update, "when": when, **scores[mode]})
         self.state = replace(self.state, results={**self.state.results, when: scores})
+
+    def _counted(self, indices: Sequence[int]) -> Iterator[int]:
+        """The same indices, shown as progress as they are taken."""
+        for done, index in enumerate(indices):
+            yield index
+            self.display.advance(done + 1, {})
 
     def _show_progress(self, done: int) -> None:
         self.display.advance(done, {})
