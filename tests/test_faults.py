@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from _runs import EASY, WORKED, Silent, metrics, micro, records, train, write_rows
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
@@ -28,6 +29,7 @@ from elpo_agent.tiny.architecture import new_model
 from elpo_agent.training import checkpoint
 from elpo_agent.training.checkpoint import DiskFullError, list_checkpoints
 from elpo_agent.training.config import EnvConfig, EvalConfig, ModelConfig, RolloutConfig
+from elpo_agent.training.interrupts import uninterrupted
 from elpo_agent.training.learner import NonFiniteLossError
 from elpo_agent.training.run_folder import RunFolder
 from elpo_agent.training.saved_config import write_config
@@ -299,6 +301,27 @@ def test_a_model_that_emits_garbage(tmp_path: Path) -> None:
     before, after = (load_file(tmp_path / f / "model.safetensors") for f in ("model", "run/model"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_interrupts_wait_for_the_end_of_a_block() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        done.append("the rest of the block")
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("temperature", ["1", "0"])
+def test_weights_that_are_not_numbers(temperature: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = shutil.copytree(TINY_MODEL, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    next(t for name, t in weights.items() if "mlp" in name)[0, 0] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    assert command_line("eval", "--model.path", str(broken), "--tasks", "2", "--temperature", temperature) == 1
+    assert said(capsys) == (
+        "elpo eval: the model's logits are NaN or infinite, so no token can be drawn; check its weights\n"
+    )
 
 
 def test_a_loss_that_is_not_a_number(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _runs import Silent, assert_same_run, environment, metrics, micro, records, train
+from _runs import Silent, assert_same_run, environment, metrics, micro, records, summary, train
 
 from elpo_agent.training import checkpoint, trainer
 from elpo_agent.training.run_folder import RunFolder, RunFolderError
@@ -101,6 +101,7 @@ def test_logs_hold_every_update_once(moments: Moments) -> None:
     assert [r["when"] for r in lines if r["kind"] == "eval_sampled"] == ["before", "update 3", "after"]
     assert [r["update"] for r in records(moments.folder / "trees.jsonl")] == [u for u in (1, 2, 3, 4) for _ in range(2)]
     assert any(r.get("grad_norm", 0) > 0 for r in lines), "a run that learns nothing proves nothing"
+    assert {"before", "update 3", "after"} <= summary(moments.folder).keys()
     assert sorted(p.name for p in (moments.folder / "checkpoints").iterdir()) == ["update_000002", "update_000004"]
 
 

@@ -34,6 +34,7 @@ def draw(logits: Tensor, temperature: Tensor, u: Tensor) -> tuple[Tensor, Tensor
     total = cdf[:, -1]
     # Below the total even after rounding, so that the search ends on a token of positive probability.
     target = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))
-    ids = torch.searchsorted(cdf, target[:, None], right=True)[:, 0]
+    # NaN leads past the end; it shows in the log-probability.
+    ids = torch.searchsorted(cdf, target[:, None], right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
     ids = torch.where(greedy, logits.argmax(-1), ids)
     return ids, logp.gather(-1, ids[:, None])[:, 0], entropy

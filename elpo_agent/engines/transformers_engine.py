@@ -131,7 +131,7 @@ class TransformersPolicy:
 
         Raises:
             ValueError: a request with an empty or too long prefix, an id outside the vocabulary, n < 0,
-                max_new_tokens < 1, or a negative seed or temperature.
+                max_new_tokens < 1, or a negative seed or temperature; or the model's logits are NaN.
         """
         for request in requests:
             self._check(request)
@@ -314,6 +314,8 @@ class TransformersPolicy:
         for i, count in enumerate(taken):
             own = tuple(ids_host[i, :count].tolist())
             logprobs, entropies = stats_host[0, i, :count].copy(), stats_host[1, i, :count].copy()
+            if not np.isfinite(logprobs).all():
+                raise ValueError("the model's logits are NaN or infinite, so no token can be drawn; check its weights")
             turns.append(SampledTurn(own, logprobs, entropies, "stop" if own[-1] in stop else "length"))
         return turns
 

@@ -112,10 +112,12 @@ class Batcher:
             # The event loop logs and drops what its callbacks raise, even a test runner's time-out: unless the
             # waiters get it, they wait for ever.
             for w in batch:
-                w.answer.set_exception(error)
+                if not w.answer.done():
+                    w.answer.set_exception(error)
             return
         for w, own in zip(batch, turns, strict=True):
-            w.answer.set_result(own)
+            if not w.answer.done():  # cancelled while the policy ran, by Ctrl-C
+                w.answer.set_result(own)
 
     def _call(self, requests: list[SampleRequest]) -> list[list[SampledTurn]]:
         turns = self.policy.sample(requests)

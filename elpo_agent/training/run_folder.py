@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from elpo_agent.training.checkpoint import naming_full_disk
+from elpo_agent.training.interrupts import uninterrupted
 from elpo_agent.training.trackers import Tracker
 
 
@@ -59,7 +60,7 @@ class RunFolder:
         """Append one line to metrics.jsonl and give its numbers to the trackers, under `record["update"]`."""
         assert self._metrics is not None, "open_logs first"
         figures = {n: v for n, v in record.items() if isinstance(v, (int, float)) and n != "update"}
-        with naming_full_disk(self.path):
+        with uninterrupted(), naming_full_disk(self.path):
             _append(self._metrics, record)
             for tracker in self._trackers:
                 tracker.log(str(record.get("kind", "train")), int(record["update"]), figures)
@@ -67,13 +68,13 @@ class RunFolder:
     def log_tree(self, tree: Mapping[str, Any]) -> None:
         """Append one rollout tree to trees.jsonl."""
         assert self._trees is not None, "open_logs first"
-        with naming_full_disk(self.path):
+        with uninterrupted(), naming_full_disk(self.path):
             _append(self._trees, tree)
 
     def sync(self) -> tuple[int, int]:
         """Force the logs to disk; returns their lengths in bytes (metrics, trees)."""
         assert self._metrics is not None and self._trees is not None, "open_logs first"
-        with naming_full_disk(self.path):
+        with uninterrupted(), naming_full_disk(self.path):
             for file in (self._metrics, self._trees):
                 os.fsync(file.fileno())
             for tracker in self._trackers:
@@ -82,7 +83,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the logs and give up the lock, whatever fails on the way. Idempotent."""
-        with ExitStack() as stack:
+        with uninterrupted(), ExitStack() as stack:
             stack.callback(self._lock.close)
             for file in (self._metrics, self._trees):
                 if file is not None:
