@@ -155,6 +155,31 @@ def test_a_folder_with_a_run_is_not_overwritten(moments: Moments, tmp_path: Path
         train(micro(folder))
 
 
+def test_an_interrupt_waits_for_the_line_to_be_written(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Interrupted:
+        """A tracker in whose work Ctrl-C falls."""
+
+        def log(self, kind: str, update: int, figures: object) -> None:
+            seen.append("begun")
+            signal.raise_signal(signal.SIGINT)
+            seen.append("done")
+
+        def flush(self) -> None: ...
+
+        def close(self) -> None:
+            seen.append("closed")
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path) as folder:
+        folder.open_logs(metrics_bytes=0, trees_bytes=0, trackers=[Interrupted()])
+        folder.log({"kind": "train", "update": 1})
+    assert seen == ["begun", "done", "closed"]
+    assert records(tmp_path / "metrics.jsonl") == [{"kind": "train", "update": 1}]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], what: str) -> None:
     deadline = time.monotonic() + 90
     while not condition():
@@ -184,9 +209,12 @@ def test_the_command_line_killed_again_and_again(moments: Moments, tmp_path: Pat
         process = subprocess.Popen(
             [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
         )
-        wait_for(reached, process, what)
-        process.send_signal(how)
-        _, said = process.communicate(timeout=60)
+        try:
+            wait_for(reached, process, what)
+            process.send_signal(how)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
         if how == signal.SIGINT:
             assert process.returncode == 130
             assert said == f"interrupted; continue with: elpo train --output {folder} --resume\n"

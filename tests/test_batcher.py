@@ -1,0 +1,138 @@
+"""Batches: their order, who is waited for and for how long, errors, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from _word_env import ScriptedPolicy, WordEnv, check_tree, runner_of, tasks_of
+
+from elpo_agent.policy import SampledTurn, SampleRequest
+from elpo_agent.rollout.batcher import Batcher
+from elpo_agent.rollout.bel import BinaryErrorLocalization
+from elpo_agent.rollout.independent import IndependentSampling
+
+
+def request(letter: str, n: int = 1) -> SampleRequest:
+    return SampleRequest((ord(letter),), n, 0, 4)
+
+
+def test_batcher_orders_by_key_and_waits_for_registered_walkers() -> None:
+    policy = ScriptedPolicy()
+    batcher = Batcher(policy, patience_s=5)
+
+    async def walker(key: int, delay: float) -> None:
+        with batcher.walker():
+            await asyncio.sleep(delay)
+            for _ in range(3):
+                await batcher.sample((key,), request(chr(97 + key)))
+                await asyncio.sleep(delay)
+
+    async def main() -> None:
+        await asyncio.gather(*(walker(key, 0.001 * (5 - key)) for key in (3, 0, 2, 1)))
+
+    start = time.perf_counter()
+    asyncio.run(main())
+    assert time.perf_counter() - start < 1
+    assert [[r.prefix_ids[0] - 97 for r in batch] for batch in policy.batches] == [[0, 1, 2, 3]] * 3
+
+
+def test_batcher_passes_errors_to_everybody() -> None:
+    class Broken(ScriptedPolicy):
+        def sample(self, requests: Sequence[SampleRequest]) -> list[list[SampledTurn]]:
+            raise OSError("disk")
+
+    class Stopped(ScriptedPolicy):
+        def sample(self, requests: Sequence[SampleRequest]) -> list[list[SampledTurn]]:
+            raise pytest.fail.Exception("what a time-out of the test runner raises; no Exception")
+
+    class Short(ScriptedPolicy):
+        def sample(self, requests: Sequence[SampleRequest]) -> list[list[SampledTurn]]:
+            return super().sample(requests)[:-1]
+
+    async def ask(policy: Any) -> list[Any]:
+        batcher = Batcher(policy)
+        both = (batcher.sample((i,), request("a")) for i in range(2))
+        return await asyncio.gather(*both, return_exceptions=True)
+
+    assert [type(e) for e in asyncio.run(ask(Broken()))] == [OSError, OSError]
+    assert [type(e) for e in asyncio.run(ask(Stopped()))] == [pytest.fail.Exception] * 2
+    assert all("returned [1] turns" in str(e) for e in asyncio.run(ask(Short())))
+
+
+def test_batcher_forgets_the_cancelled() -> None:
+    policy = ScriptedPolicy()
+
+    async def main() -> None:
+        batcher = Batcher(policy, patience_s=5)
+
+        async def walker(key: int) -> None:
+            with batcher.walker():
+                await batcher.sample((key,), request("a", n=key))
+
+        with batcher.walker():  # holds the batch back
+            tasks = [asyncio.create_task(walker(i)) for i in (1, 2, 3)]
+            await asyncio.sleep(0.01)
+            tasks[1].cancel()
+        await asyncio.wait(tasks)
+        assert [t.cancelled() for t in tasks] == [False, True, False]
+
+    asyncio.run(main())
+    assert [[r.n for r in batch] for batch in policy.batches] == [[1, 3]]
+
+
+# ---------------------------------------------------------------- seen from the runner
+
+
+def test_the_engine_sees_full_batches_and_siblings_are_one_request() -> None:
+    class Jittery(WordEnv):
+        jitter = 0.01
+
+    policy = ScriptedPolicy(choose=lambda prefix, j: "t" if prefix.count("<") < 3 else "a")
+    with runner_of(policy, Jittery) as runner:
+        results = runner.run(IndependentSampling(4), tasks_of(5), seed=0)
+        assert runner.batch_sizes == [20, 20, 20, 20]
+    assert [r.n for r in policy.batches[0]] == [4] * 5
+    assert [len(batch) for batch in policy.batches[1:]] == [20, 20, 20]
+    prompts = ["".join(map(chr, r.prefix_ids)) for r in policy.batches[0]]
+    assert prompts == [f"task {i}" for i in range(5)], "in the order of the tasks"
+    seeds = {r.seed for batch in policy.batches for r in batch}
+    assert len(seeds) == 5 + 60
+    assert policy.resets == 1
+    for tree, _ in results:
+        check_tree(tree)
+
+
+def test_branching_searches_fill_batches_too() -> None:
+    policy = ScriptedPolicy(choose=lambda prefix, j: "t" if prefix.count("<") < 3 else "b")
+    with runner_of(policy) as runner:
+        results = runner.run(BinaryErrorLocalization(16), tasks_of(6), seed=0)
+    for tree, result in results:
+        check_tree(tree)
+        assert result.localizations[0].critical_step == 1
+        branched = [n for n in tree.nodes[1:] if len(n.children) > 1]
+        assert branched and all(len(tree.path(n.index)) <= 3 for n in branched)
+    # A search that is not over has a request in every batch.
+    texts = [["".join(map(chr, r.prefix_ids)) for r in batch] for batch in policy.batches]
+    for i in range(6):
+        present = [any(text.startswith(f"task {i}") for text in batch) for batch in texts]
+        assert present == sorted(present, reverse=True)
+
+
+def test_a_slow_tool_holds_up_the_others_for_the_patience_only() -> None:
+    def choose(prefix: str, j: int) -> str:
+        if prefix == "task 0":
+            return "z"
+        return "t" if prefix.count("<") < 4 else "a"
+
+    policy = ScriptedPolicy(choose=choose)
+    with runner_of(policy, patience_s=0.02) as runner:
+        start = time.perf_counter()
+        results = runner.run(IndependentSampling(1), tasks_of(3), seed=0)
+        assert time.perf_counter() - start < 2
+    assert 2 in runner.batch_sizes, "tasks 1 and 2 went ahead"
+    for tree, _ in results:
+        check_tree(tree)
