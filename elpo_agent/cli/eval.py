@@ -69,7 +69,7 @@ class EvalRunConfig:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
-    config, _ = parse(EvalRunConfig, argv, command="eval", description=_DESCRIPTION, flags={}, default_preset=None)
+    config, _ = parse(EvalRunConfig, argv, program="elpo eval", description=_DESCRIPTION, flags={}, default_preset=None)
     console = Console()
     try:
         with TerminalDisplay(console) as display, _trace_file(config.output) as write:

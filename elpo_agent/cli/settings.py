@@ -33,7 +33,7 @@ def parse(
     kind: type[T],
     argv: Sequence[str],
     *,
-    command: str,
+    program: str,
     description: str,
     flags: dict[str, str],
     default_preset: str | None,
@@ -42,8 +42,8 @@ def parse(
 
     Args:
         kind: the configuration's class; its fields become options, nested ones with dots.
-        argv: arguments after the command's name.
-        command: the command's name, for the help.
+        argv: the options.
+        program: what was typed before the options, for the help and for messages.
         description: the help's first paragraph.
         flags: extra on/off options beside the configuration, name -> help.
         default_preset: preset to use where `--config` is not given, or None where no preset fits: the class's own
@@ -54,8 +54,8 @@ def parse(
     """
     presets = ", ".join(preset_names()) if default_preset is not None else ""
     parser = _Parser(
-        prog=f"elpo {command}",
-        usage=f"elpo {command} [--config FILE] [--OPTION VALUE ...]",
+        prog=program,
+        usage=f"{program} [--config FILE] [--OPTION VALUE ...]",
         description=description,
     )
     parser.add_argument(

@@ -50,7 +50,7 @@ class SftRunConfig:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
-    config, _ = parse(SftRunConfig, argv, command="sft", description=_DESCRIPTION, flags={}, default_preset=None)
+    config, _ = parse(SftRunConfig, argv, program="elpo sft", description=_DESCRIPTION, flags={}, default_preset=None)
     console = Console()
     output = Path(config.output)
     try:

@@ -23,7 +23,7 @@ def _parse(argv: Sequence[str]) -> tuple[TrainConfig, dict[str, bool]]:
     return parse(
         TrainConfig,
         argv,
-        command="train",
+        program="elpo train",
         description=_DESCRIPTION,
         flags={"resume": "continue the run in --output, with its saved settings, from its last checkpoint"},
         default_preset="quickstart",

@@ -118,7 +118,12 @@ def held_out_figures(session: Session, display: TerminalDisplay, tasks: int = 20
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
     config, _ = parse(
-        BuildConfig, argv, command="(tiny.build)", description=_DESCRIPTION, flags={}, default_preset=None
+        BuildConfig,
+        argv,
+        program="python -m elpo_agent.tiny.build",
+        description=_DESCRIPTION,
+        flags={},
+        default_preset=None,
     )
     if Path(config.output).exists():
         print(f"output={config.output} exists already; choose another folder", file=sys.stderr)
