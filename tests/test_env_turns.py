@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from _episodes import Flaky, call, small
@@ -192,18 +191,6 @@ def test_no_turn_raises_and_budgets_hold(turns: list[str], max_turns: int, max_c
         feedback = [m["content"] for m in info["messages"] if m["role"] != "assistant"]
         assert sum(map(len, feedback)) <= max_chars
     made.close()
-
-
-def test_a_step_without_the_sandbox_is_fast() -> None:
-    made = small(max_turns=10_000, max_tool_calls=10_000, max_chars=10**7)
-    made.reset(seed=1)
-    turn = '<tool_call>\n{"name": "python", "arguments": {"cod": "1"}}\n</tool_call>'
-    took = []
-    for _ in range(40):
-        start = time.perf_counter()
-        made.step(turn)
-        took.append(time.perf_counter() - start)
-    assert sorted(took)[20] < 1e-3  # 0.05 ms here; generous for a busy machine
 
 
 # ---------------------------------------------------------------- faults that are not the model's

@@ -1,13 +1,11 @@
-"""What can go wrong around a run has a defined outcome: one clear sentence, and nothing lost that was saved."""
+"""What breaks during a run has a defined outcome: one clear sentence, and nothing lost that was saved."""
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,274 +15,25 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from _command_line import NO_EVAL, command_line, said
 from _runs import EASY, WORKED, Silent, metrics, micro, records, train, write_rows
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from elpo_agent.cli.main import main
 from elpo_agent.objective import clipping
 from elpo_agent.policy import EntropyKind, SampledTurn, SampleRequest
 from elpo_agent.tiny.architecture import new_model
-from elpo_agent.training import checkpoint
-from elpo_agent.training.checkpoint import DiskFullError, list_checkpoints
+from elpo_agent.training.checkpoint import list_checkpoints
 from elpo_agent.training.config import EnvConfig, EvalConfig, ModelConfig, RolloutConfig
 from elpo_agent.training.interrupts import uninterrupted
 from elpo_agent.training.learner import NonFiniteLossError
-from elpo_agent.training.run_folder import RunFolder
 from elpo_agent.training.saved_config import write_config
 from elpo_agent.training.session import TINY_MODEL, Session
 from elpo_agent.training.trainer import Trainer
 from elpo_agent.tree import RolloutTree
 from elpo_envs.math_env import MathEnv
 from elpo_envs.sandbox import SandboxError
-
-NO_EVAL = EvalConfig(tasks=0)
-
-
-def said(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on standard error."""
-    err = capsys.readouterr().err
-    assert "Traceback" not in err
-    assert err.count("\n") == 1, err
-    return err
-
-
-def command_line(*args: str) -> int:
-    try:
-        return main(list(args))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-
-
-# --- Settings -------------------------------------------------------------------------------------------------------
-
-WRONG = [
-    (["--algorithm.name", "elpoo"], 1, r"algorithm 'elpoo' is unknown; known are elpo, grpo"),
-    (["--algorithm.options", "{n_totl: 4}"], 1, r"'elpo' has no option n_totl; it accepts: n_total=16"),
-    (["--algorithm.options", "{n_total: many}"], 1, r"algorithm\.options=\{'n_total': 'many'\}"),
-    (["--algorithm.options", "{lambda_tree: 2}"], 1, r"lambda_tree=2 .* from 0 to 1"),
-    (["--env.id", "elpo/Maths-v0"], 1, r"env\.id='elpo/Maths-v0' .*cannot be made.*Maths"),
-    (["--env.id", "CartPole-v1", "--env.kwargs", "{}"], 1, r"'CartPole-v1' is no environment of conversations"),
-    (["--env.kwargs", "{dataste: generated}"], 1, r"unexpected keyword argument 'dataste'"),
-    (["--env.kwargs", "{dataset: nowhere.jsonl}"], 1, r"there is no file nowhere\.jsonl"),
-    (["--env.kwargs", "{dataset: gsm9k}"], 1, r"dataset='gsm9k' is unknown; choose generated, gsm8k"),
-    (["--model.path", "./nowhere"], 1, r"model folder '\./nowhere' does not exist"),
-    (["--model.dtype", "float7"], 1, r"dtype='float7' is not one of float32, bfloat16"),
-    (["--rollout.max_context", "40"], 2, r"max_new_tokens=48 and rollout\.max_context=40 leave no room"),
-    (["--learner.schedule", "cosine"], 2, r"learner\.schedule='cosine' is unknown; choose constant or linear"),
-    (["--learner.mini_batches", "99"], 2, r"learner\.mini_batches=99 exceeds rollout\.prompts"),
-    (["--learner.lr", "nan"], 2, r"learner\.lr"),
-    (["--eval.samples", "0"], 2, r"eval\.samples=0 must be at least 1"),
-    (["--updates", "-1"], 2, r"updates=-1 must be 0 or larger"),
-    (["--updates", "many"], 2, r"--updates: must be int, not 'many'"),
-    (["--updatez", "3"], 2, r"unrecognized arguments: --updatez 3"),
-    (["--config", "nowhere.yaml"], 2, r"--config nowhere\.yaml: there is no such file; presets are .*quickstart"),
-]
-
-
-@pytest.mark.parametrize(("options", "status", "message"), WRONG)
-def test_wrong_settings(
-    options: list[str], status: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "run"
-    assert command_line("train", "--output", str(folder), "--eval.tasks", "0", *options) == status
-    assert re.search(message, said(capsys))
-    assert not (folder / "config.yaml").exists(), "the next try may use the folder"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("updates: [1", r"is not valid YAML, line \d: "),
-        ("updates: \x00", r"is not valid YAML: "),
-        ("just words", r"holds no settings"),
-        ("updates: 1\nupdatez: 3\n", r"there is no setting 'updatez'"),
-        ("learner:\n  lrr: 0.1\n", r"'learner' does not accept option 'lrr'"),
-    ],
-)
-def test_wrong_files_of_settings(text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text(text)
-    assert command_line("train", "--config", str(file), "--output", str(tmp_path / "run")) == 2
-    assert re.search(message, said(capsys))
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_gpu_that_is_not_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert command_line("train", "--model.device", "cuda", "--output", str(tmp_path / "run")) == 1
-    assert "model.device='cuda', but torch finds no GPU here; use auto or cpu" in said(capsys)
-
-
-def test_a_model_without_chat_template(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bare = shutil.copytree(TINY_MODEL, tmp_path / "bare")
-    (bare / "chat_template.jinja").unlink()
-    assert command_line("train", "--model.path", str(bare), "--output", str(tmp_path / "run")) == 1
-    assert re.search(r"tokenizer of '.*bare' has no chat template; use an instruction-tuned model", said(capsys))
-
-
-def test_evaluation_beyond_the_last_task(tmp_path: Path) -> None:
-    data = write_rows(tmp_path / "rows.jsonl", WORKED)
-    config = micro(tmp_path / "run", env=EnvConfig(kwargs={"dataset": str(data)}), eval=EvalConfig(first_index=5))
-    with pytest.raises(ValueError, match=r"eval\.first_index=5 is past the last of the 5 tasks"):
-        train(config)
-
-
-# --- Data -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], r"rows\.jsonl has no rows"),
-        ([WORKED[0], {"question": "How many?"}], r"rows\.jsonl, line 2: no answer field \(fields found: question\)"),
-        ([WORKED[0], {"question": " ", "answer": "3"}], r"line 2: field 'question' is ' '"),
-    ],
-)
-@pytest.mark.parametrize("command", ["train", "eval", "sft"])
-def test_unusable_data(
-    rows: list[dict[str, Any]], message: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = write_rows(tmp_path / "rows.jsonl", rows)
-    options = ["--data", str(data)] if command == "eval" else ["--env.kwargs", json.dumps({"dataset": str(data)})]
-    assert command_line(command, *options, "--output", str(tmp_path / "out")) == 1
-    assert re.search(message, said(capsys))
-    assert not (tmp_path / "out" / "config.yaml").exists()
-
-
-def test_evaluating_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "attempts.jsonl"
-    assert command_line("eval", "--data", str(tmp_path / "no.jsonl"), "--output", str(out)) == 1
-    assert re.search(r"elpo eval: .*there is no file .*no\.jsonl", said(capsys))
-    assert list(tmp_path.iterdir()) == [], "no empty file of attempts either"
-
-
-@pytest.mark.parametrize("command", ["train", "sft"])
-def test_a_cold_start_without_experts(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_rows(
-        tmp_path / "rows.jsonl", [{"question": "1 + 1?", "answer": "2"}, {"question": "2?", "answer": "2"}]
-    )
-    tasks = ["--cold_start.tasks", "8"] if command == "train" else ["--tasks", "8"]
-    given = json.dumps({"dataset": str(data)})
-    assert command_line(command, *tasks, "--env.kwargs", given, "--output", str(tmp_path / "out")) == 1
-    assert re.search(r"tasks=8: none of these tasks has an expert trace of at most", said(capsys))
-    assert not (tmp_path / "out" / "config.yaml").exists()
-
-
-# --- Run folders ----------------------------------------------------------------------------------------------------
-
-
-def test_two_runs_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with RunFolder(tmp_path / "run"):
-        assert command_line("train", "--output", str(tmp_path / "run")) == 1
-        assert "is being written by another process; choose another --output or wait" in said(capsys)
-    with RunFolder(tmp_path / "run"):
-        pass  # given up with the block
-
-
-def test_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "run").mkdir()
-    assert command_line("train", "--output", str(tmp_path / "run"), "--resume") == 1
-    assert "holds no run to resume; leave out --resume to start one" in said(capsys)
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").write_text("")
-    assert command_line("train", "--output", str(tmp_path / "file" / "run")) == 1
-    assert "Not a directory" in said(capsys)
-
-
-# --- A full disk ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a file system of that many bytes, or gives it another size."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(size: int) -> Path:
-        option = f"size={size},remount" if place.is_mount() else f"size={size}"
-        try:
-            done = subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", option, "tmpfs", place], capture_output=True, text=True
-            )
-        except FileNotFoundError:
-            pytest.skip("there is no mount command")
-        if done.returncode:
-            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
-        return place
-
-    yield mount
-    if place.is_mount():
-        subprocess.run(["umount", place], check=True)
-
-
-def test_a_real_full_disk(
-    small_disk: Callable[[int], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The second checkpoint does not fit; with more room the run goes on from the first as if nothing had been."""
-    weights = (TINY_MODEL / "model.safetensors").stat().st_size
-    disk = small_disk(int(3.3 * weights))  # a checkpoint takes one part for weights, two for the optimiser
-    folder, file = disk / "run", tmp_path / "micro.yaml"
-    config = micro(folder, updates=2, eval=NO_EVAL)
-    write_config(file, config)
-    assert command_line("train", "--config", str(file)) == 1
-    message = said(capsys)
-    assert message.startswith(f"elpo train: the disk that holds {folder}/checkpoints is full; what was saved before")
-    assert message.endswith(f"continue with: elpo train --output {folder} --resume\n")
-    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["update_000000"]
-    small_disk(20 * weights)
-    train(config, resume=True)
-    reference = replace(config, output=str(tmp_path / "reference"))
-    train(reference)
-    assert metrics(folder) == metrics(tmp_path / "reference")
-
-
-def test_logs_on_a_full_disk(small_disk: Callable[[int], Path]) -> None:
-    folder = RunFolder(small_disk(1 << 16) / "run")
-    with pytest.raises(DiskFullError, match=r"the disk that holds .*run is full"), folder:
-        folder.open_logs(metrics_bytes=0, trees_bytes=0)
-        for update in range(10_000):
-            folder.log_tree({"update": update, "text": "x" * 500})
-    assert len(folder.trees_path.read_text().splitlines()) > 50
-    with RunFolder(folder.path):
-        pass  # the lock was given up
-
-
-@pytest.mark.parametrize("what", ["optimizer.pt", "state.json"])
-def test_a_checkpoint_is_all_or_nothing(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.AdamW(model.parameters())
-    checkpoint.save_checkpoint(tmp_path, model, optimizer, checkpoint.RunState(update=1), keep=2)
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-
-    def full(path: Path, *args: Any) -> None:
-        if path.name == what:
-            path.touch()
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    monkeypatch.setattr(checkpoint, "_write", full)
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(DiskFullError, match="is full; what was saved before is intact"):
-        checkpoint.save_checkpoint(tmp_path, model, optimizer, checkpoint.RunState(update=2), keep=1)
-    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
-
-
-def test_leftovers_are_neither_taken_for_checkpoints_nor_kept(tmp_path: Path) -> None:
-    model = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.AdamW(model.parameters())
-    whole = checkpoint.save_checkpoint(tmp_path, model, optimizer, checkpoint.RunState(update=1), keep=2)
-    for name in (".partial-update_000002", "update_000000"):  # killed while writing, killed while removing
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.pt").write_bytes(b"half")
-    assert list_checkpoints(tmp_path) == [whole]
-    checkpoint.discard_leftovers(tmp_path)
-    assert list(tmp_path.iterdir()) == [whole]
-
 
 # --- Models ---------------------------------------------------------------------------------------------------------
 

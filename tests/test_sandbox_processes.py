@@ -250,28 +250,3 @@ def test_a_session_that_cannot_start_is_a_sandbox_failure(monkeypatch: pytest.Mo
     assert execution.kind == "sandbox_failure" and "could not be started" in execution.text
     assert box.run("1").text == "1"
     box.close()
-
-
-@needs_fork
-def test_speed() -> None:
-    """Ten times the times measured on an idle machine: what fails here is a defect, not noise."""
-    box = ReplaySandbox()
-    box.open(0)
-    box.run("x = 1")
-
-    def best(action: Callable[[], object], times: int) -> float:
-        def once() -> float:
-            start = time.perf_counter()
-            action()
-            return time.perf_counter() - start
-
-        return min(once() for _ in range(times))
-
-    def open_and_start() -> None:
-        box.open(0)
-        box.rebuild()
-
-    assert best(lambda: box.run("x = 1"), 200) < 1e-3
-    assert best(open_and_start, 20) < 30e-3
-    assert best(box.snapshot, 20) < 50e-6
-    box.close()

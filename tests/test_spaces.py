@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import gymnasium as gym
 import numpy as np
 
@@ -24,7 +22,4 @@ def test_unicode_text() -> None:
     assert repr(space) == "UnicodeText(0, 1000)"
     assert UnicodeText(5, min_length=2) != UnicodeText(5)
     assert len(space.sample(mask=(7, None))) == 7
-    start = time.perf_counter()
-    for _ in range(1000):
-        assert "x" * 1001 not in space
-    assert time.perf_counter() - start < 0.5
+    assert "x" * 1001 not in space

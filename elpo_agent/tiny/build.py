@@ -1,6 +1,7 @@
 """Make the tiny model from nothing: `python -m elpo_agent.tiny.build --output DIR`.
 
-About an hour on one CPU core with the defaults; minutes on a GPU. The folder it writes is what the package ships.
+About half an hour on one CPU core with the defaults; a GPU is used where there is one. The folder it writes is what the
+package ships.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -64,7 +65,7 @@ class Tool(Protocol):
         """Release resources. Idempotent; `open` and `restore` work again afterwards."""
 
 
-class BaseTool:
+class BaseTool(ABC):
     """A stateless tool: subclasses set `name`, `description`, `parameters` and write `call`.
 
     A tool with state overrides `open`, `snapshot` and `restore`, and keeps its state in JSON values.
@@ -82,8 +83,9 @@ class BaseTool:
     def open(self, seed: int) -> None:
         """Nothing to begin."""
 
+    @abstractmethod
     def call(self, arguments: Mapping[str, Any]) -> ToolResult:
-        raise NotImplementedError(f"{type(self).__name__} must define call(arguments)")
+        """See `Tool.call`."""
 
     def snapshot(self) -> Any:
         return None
