@@ -142,6 +142,10 @@ class ConversationEnv(gym.Env[str, str], ABC):
         """The current task. Raises ResetNeeded before the first reset."""
         return self._current().task
 
+    def facts(self) -> dict[str, Any]:
+        """JSON values about this environment that every `info` repeats."""
+        return {}
+
     def expert_turns(self) -> list[str]:
         """The current task's reference solution as raw assistant turns; [] where the data has none."""
         return [self.protocol.render(turn) for turn in self.task.expert]
@@ -183,7 +187,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
         episode = self._advance(episode, str(action))
         self._episode = episode
         self._show()
-        return episode.observation, episode.reward, episode.terminated, episode.truncated, episode.info()
+        return episode.observation, episode.reward, episode.terminated, episode.truncated, self._info(episode)
 
     def render(self) -> str | None:
         """The transcript in mode "ansi"; None otherwise ("human" prints by itself as the episode goes on)."""
@@ -221,12 +225,15 @@ class ConversationEnv(gym.Env[str, str], ABC):
             self._np_random_seed = state.np_random["seed"]
         self._episode = state.episode
         self._n_rendered = 0
-        return state.episode.observation, state.episode.info()
+        return state.episode.observation, self._info(state.episode)
 
     def _current(self) -> Episode:
         if self._episode is None:
             raise ResetNeeded("no episode has begun; call reset() or restore() first")
         return self._episode
+
+    def _info(self, episode: Episode) -> dict[str, Any]:
+        return {**episode.info(), **self.facts()}
 
     def _pick(self, chosen: int | str | None) -> Task:
         source = self.task_source
@@ -258,7 +265,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
             tool.open(_derive_seed(f"{task.task_id}/{name}"))
         self._episode = Episode(task=task, messages=messages, observation=task.question, chars=chars)
         self._n_rendered = 0
-        return self._episode.observation, self._episode.info()
+        return self._episode.observation, self._info(self._episode)
 
     def _advance(self, episode: Episode, text: str) -> Episode:
         after = replace(

@@ -10,7 +10,7 @@ from elpo_envs.env import Budgets, ConversationEnv, Verdict
 from elpo_envs.grading import extract_boxed, grade_response
 from elpo_envs.grading.extract import without_tool_text
 from elpo_envs.protocols import get_protocol
-from elpo_envs.sandbox import Limits, make_sandbox
+from elpo_envs.sandbox import Isolation, Limits, Sandbox, make_sandbox
 from elpo_envs.tasks.base import Task, TaskSource
 from elpo_envs.tasks.sources import check_dataset, load_source
 from elpo_envs.tools import PythonTool, Tool
@@ -33,11 +33,14 @@ class MathEnv(ConversationEnv):
         split: "train", "validation" or "test".
         max_turns, max_tool_calls, max_chars: see `Budgets`.
         protocol: how tool calls are written; "hermes".
-        sandbox: interpreter backend; "auto" takes the best one here.
+        sandbox: interpreter backend: "fork", "replay", or "auto" for the best one here.
         render_mode: None, "ansi" or "human".
         dataset_options: arguments of the task source, such as {"min_steps": 3, "max_steps": 4}.
         data_dir: folder of the benchmark files; by default that in the environment variable ELPO_DATA.
         tool_timeout_s: seconds of wall-clock and CPU time for one tool call; > 0.
+        isolation: "preferred" warns where code is not isolated from this machine, "required" refuses.
+        sandbox_options: more about the interpreter: "restricted" (False leaves the language layer out),
+            "allowed_imports" (a list of modules), "memory_mb" and "output_chars" (as in `sandbox.Limits`).
         system_prompt: first message of the chat; "" leaves it out.
         extra_tools: Python only: functions (classes, say) that each make one more tool.
         task_source: Python only: tasks to use in place of those that `dataset` names.
@@ -64,6 +67,8 @@ class MathEnv(ConversationEnv):
         max_tool_calls: int = 32,
         max_chars: int = 200_000,
         tool_timeout_s: float = 6.0,
+        isolation: Isolation = "preferred",
+        sandbox_options: Mapping[str, Any] | None = None,
         system_prompt: str = DEFAULT_SYSTEM_PROMPT,
         extra_tools: Sequence[Callable[[], Tool]] = (),
         task_source: TaskSource | None = None,
@@ -72,7 +77,7 @@ class MathEnv(ConversationEnv):
             raise ValueError(f"tool_timeout_s={tool_timeout_s!r} must be greater than 0 seconds")
         if task_source is None:
             check_dataset(dataset, split, dataset_options)
-        limits = Limits(wall_s=tool_timeout_s, cpu_s=tool_timeout_s)
+        self._python = PythonTool(_make_sandbox(sandbox, isolation, tool_timeout_s, sandbox_options))
         self._arguments: dict[str, Any] = {
             "dataset": dataset,
             "split": split,
@@ -85,6 +90,8 @@ class MathEnv(ConversationEnv):
             "max_tool_calls": max_tool_calls,
             "max_chars": max_chars,
             "tool_timeout_s": tool_timeout_s,
+            "isolation": isolation,
+            "sandbox_options": sandbox_options,
             "system_prompt": system_prompt,
             "extra_tools": tuple(extra_tools),
             "task_source": task_source,
@@ -92,7 +99,7 @@ class MathEnv(ConversationEnv):
         self._task_source = task_source
         super().__init__(
             protocol=get_protocol(protocol),
-            tools=[PythonTool(make_sandbox(sandbox, limits)), *(make() for make in extra_tools)],
+            tools=[self._python, *(make() for make in extra_tools)],
             budgets=Budgets(max_turns, max_tool_calls, max_chars),
             system_prompt=system_prompt,
             identity={
@@ -100,9 +107,14 @@ class MathEnv(ConversationEnv):
                 "split": split if task_source is None else task_source.split,
                 "dataset_options": dict(dataset_options or {}),
                 "tool_timeout_s": tool_timeout_s,
+                "sandbox_options": dict(sandbox_options or {}),
             },
             render_mode=render_mode,
         )
+
+    def facts(self) -> dict[str, Any]:
+        """`sandbox`: the interpreter's backend and what it can do here."""
+        return {"sandbox": self._python.sandbox_facts}
 
     @property
     def task_source(self) -> TaskSource:
@@ -128,3 +140,15 @@ class MathEnv(ConversationEnv):
         new._task_source = self._task_source
         new.spec = self.spec
         return new
+
+
+def _make_sandbox(name: str, isolation: Isolation, timeout_s: float, options: Mapping[str, Any] | None) -> Sandbox:
+    given = dict(options or {})
+    unknown = sorted(given.keys() - {"restricted", "allowed_imports", "memory_mb", "output_chars"})
+    if unknown:
+        raise ValueError(
+            f"sandbox_options[{unknown[0]!r}] is unknown; give restricted, allowed_imports, memory_mb or output_chars"
+        )
+    bounds = {field: given.pop(field) for field in ("memory_mb", "output_chars") if field in given}
+    limits = Limits(wall_s=timeout_s, cpu_s=timeout_s, **bounds)
+    return make_sandbox(name, limits, isolation=isolation, **given)

@@ -28,7 +28,7 @@ from elpo_envs.math_env import DEFAULT_SYSTEM_PROMPT, MathEnv
 
 INFO_KEYS = {
     "task_id", "index", "split", "turn", "messages", "tool_calls", "answer", "is_correct", "grade",
-    "error_kind", "n_tool_calls", "n_tool_errors", "valid",
+    "error_kind", "n_tool_calls", "n_tool_errors", "valid", "sandbox",
 }  # fmt: skip
 
 

@@ -17,19 +17,17 @@ from elpo_envs.sandbox import (
     SandboxError,
     SandboxSnapshot,
     available,
-    forked,
     make_sandbox,
 )
-
-needs_fork = pytest.mark.skipif(not forked.can_fork, reason="sessions cannot be forked on this system")
+from elpo_envs.sandbox.language import LanguagePolicy
 
 KEPT = "variables are as they were before it"
 QUICK = Limits(wall_s=0.5, cpu_s=10.0)
 
 
-@pytest.fixture(params=[pytest.param(True, id="forked", marks=needs_fork), pytest.param(False, id="plain")])
-def sandbox(request: pytest.FixtureRequest) -> Iterator[ReplaySandbox]:
-    box = ReplaySandbox(fork=request.param)
+@pytest.fixture
+def sandbox() -> Iterator[ReplaySandbox]:
+    box = ReplaySandbox()
     box.open(7)
     yield box
     box.close()
@@ -83,15 +81,11 @@ def test_a_timeout_is_on_time_and_keeps_the_state(quick: ReplaySandbox) -> None:
     assert quick.snapshot().calls == ("x = 1", "x")
 
 
-def test_a_timeout_of_a_plain_process() -> None:
-    box = ReplaySandbox(QUICK, fork=False)
-    box.open(0)
-    box.run("x = 1")
-    assert box.run("import time\nx = 2\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass").kind == (
-        "timeout"
-    )
-    assert box.run("x").text == "1"
-    box.close()
+def test_a_timeout_ends_code_that_catches_everything(quick: ReplaySandbox) -> None:
+    quick.run("x = 1")
+    code = "import time\nx = 2\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass"
+    assert quick.run(code).kind == "timeout"
+    assert quick.run("x").text == "1"
 
 
 def test_cpu_time_is_limited_per_call() -> None:
@@ -210,8 +204,8 @@ def test_sixteen_branches_are_identical() -> None:
         other.close()
 
 
-def test_a_plain_process_continues_a_forked_session() -> None:
-    one, two = ReplaySandbox(fork=forked.can_fork), ReplaySandbox(fork=False)
+def test_another_session_continues_after_errors_exits_and_deep_recursion() -> None:
+    one, two = ReplaySandbox(), ReplaySandbox()
     one.open(5)
     for code in ("c = d + 1", "exit()", "class A: pass\nA()", "{'a', 'b'}", "print('x' * 10**5)"):
         one.run(code)
@@ -269,6 +263,19 @@ def test_use_without_a_session() -> None:
     box.close()
     box.restore(snap)
     assert box.run("x").text == "4"
+    box.close()
+
+
+def test_the_language_layer_holds_in_every_process_of_a_session() -> None:
+    box = ReplaySandbox(language=LanguagePolicy(("math",)))
+    box.open(0)
+    assert box.run("import math\nmath.floor(2.5)").text == "2"
+    snap = box.snapshot()
+    for _ in range(2):
+        assert "import of 'os' is not allowed; allowed: math" in box.run("import os").text
+        box.close()
+        box.restore(snap)
+    assert box.run("math.floor(3.5)").text == "3"
     box.close()
 
 

@@ -10,15 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elpo_envs.sandbox import Limits, ReplaySandbox, Sandbox, forked
+from elpo_envs.sandbox import Limits, ReplaySandbox, Sandbox
 from elpo_envs.sandbox.interpreter import Interpreter
 
-needs_fork = pytest.mark.skipif(not forked.can_fork, reason="sessions cannot be forked on this system")
 
-
-@pytest.fixture(params=[pytest.param(True, id="forked", marks=needs_fork), pytest.param(False, id="plain")])
-def sandbox(request: pytest.FixtureRequest) -> Iterator[ReplaySandbox]:
-    box = ReplaySandbox(fork=request.param)
+@pytest.fixture
+def sandbox() -> Iterator[ReplaySandbox]:
+    box = ReplaySandbox()
     box.open(7)
     yield box
     box.close()

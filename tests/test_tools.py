@@ -18,7 +18,7 @@ class ScriptedSandbox:
     """Counts what is asked of it; fails on "boom"."""
 
     fidelity = "exact"
-    isolated = False
+    alive = True
 
     def __init__(self, name: str = "scripted") -> None:
         self.name = name
@@ -52,6 +52,8 @@ def test_the_python_tool_starts_and_restores_sessions_only_when_needed() -> None
     assert tool.call({"code": "x"}) == ToolResult("(no output)", "empty")
     state = tool.snapshot()
     assert state.fidelity == "exact"
+    sandbox.alive = False
+    assert state.fidelity == "replay"
     other = ScriptedSandbox()
     second = PythonTool(other)
     second.restore(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, get_args
 
 Fidelity = Literal["exact", "replay", "messages"]
@@ -41,6 +41,26 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do, on this machine.
+
+    Attributes:
+        exact: a restore continues the very state, not a repetition of its calls.
+        isolated: the code can reach neither the host's files, network and processes nor other sessions.
+        numpy: numpy can be imported, if it is installed.
+        cheap_snapshot: a snapshot costs little time and memory, whatever the calls before it cost.
+    """
+
+    exact: bool
+    isolated: bool
+    numpy: bool
+    cheap_snapshot: bool
+
+    def to_json(self) -> dict[str, bool]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Execution:
     """What one call gave back.
 
@@ -63,7 +83,7 @@ class SandboxSnapshot:
         seed: what the session's random generators were seeded with at `open`.
         calls: the code of every call so far that must be repeated to rebuild the state, oldest first.
         digest: hash over the executions those calls gave; a replay that differs is refused.
-        fidelity: how exact a restore is.
+        fidelity: how exact a restore is while what `live` refers to is there; see `restored`.
         reseeds: `(n, seed)` for every time the random generators were reseeded, after the first `n` calls.
         live: a backend's own handle on a frozen session in this process, or None. Never serialised.
     """
@@ -74,6 +94,13 @@ class SandboxSnapshot:
     fidelity: Fidelity
     reseeds: tuple[tuple[int, int], ...] = ()
     live: Any = None
+
+    @property
+    def restored(self) -> Fidelity:
+        """How exact a restore would be now: an exact session whose frozen state is gone is replayed."""
+        if self.fidelity == "exact" and self.calls and not getattr(self.live, "alive", False):
+            return "replay"
+        return self.fidelity
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form, without `live`."""
@@ -122,13 +149,19 @@ class Sandbox(Protocol):
 
     name: str
     fidelity: Fidelity
-    isolated: bool
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this backend can do here. Known without starting a session."""
 
     def open(self, seed: int) -> None:
         """Start a fresh session (dropping any current one) whose random generators derive from `seed`."""
 
     def run(self, code: str) -> Execution:
         """Run `code` in the session. Never raises for anything the code does."""
+
+    async def run_async(self, code: str) -> Execution:
+        """`run`, while the event loop goes on; one call at a time in one session."""
 
     def snapshot(self) -> SandboxSnapshot:
         """Freeze the session; cheap, and valid after the session has moved on or was closed."""

@@ -21,9 +21,12 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .output import FILENAME, NoInput, Output, Stream  # relative: a session imports this by path
+
+if TYPE_CHECKING:
+    from .language import Language
 
 KEEPS_RUNNING = "(the interpreter keeps running)"
 
@@ -43,6 +46,7 @@ class Interpreter:
             generators are put back afterwards.
         foreign_output: gives and forgets what reached the file descriptors 1 and 2 past `sys.stdout`.
         scratch: the working directory, which differs from session to session and is shown as `/scratch`.
+        language: compiles the code and gives it its builtins; None for plain Python.
     """
 
     def __init__(
@@ -52,12 +56,14 @@ class Interpreter:
         own_process: bool = False,
         foreign_output: Callable[[], str] | None = None,
         scratch: str | None = None,
+        language: Language | None = None,
     ) -> None:
         if output_chars < 100:
             raise ValueError(f"output_chars must be at least 100, not {output_chars}")
         self.module = types.ModuleType("__main__")
         self.namespace: dict[str, Any] = self.module.__dict__
-        self.namespace["__builtins__"] = builtins
+        self._language = language
+        self._builtins: Any = builtins if language is None else language.module
         self._output = Output(output_chars, foreign_output, scratch)
         self._stdout = Stream(self._output, 1 if own_process else None)
         self._stderr = Stream(self._output, 2 if own_process else None)
@@ -68,6 +74,8 @@ class Interpreter:
         if own_process:
             sys.modules["__main__"] = self.module
             self._generators.install()
+            if language is not None:
+                language.install()
 
     def reseed(self, seed: int) -> None:
         """Seed `random` and numpy's global generator anew."""
@@ -90,14 +98,26 @@ class Interpreter:
             return text, "error"
         return text, "ok" if text else "empty"
 
+    def rehearse(self) -> None:
+        """Do what a call does, and leave no trace of it. Afterwards a forked process owns the memory that takes."""
+        kept = self.namespace, self._sources, linecache.cache.get("<python:1>")
+        self.namespace, self._sources = {"__builtins__": self.namespace["__builtins__"]}, {}
+        self.execute("x = 1\nx")
+        self.namespace, self._sources, first = kept
+        if first is None:
+            del linecache.cache["<python:1>"]
+        else:
+            linecache.cache["<python:1>"] = first
+
     def _run(self, code: str) -> bool:
         """Run `code`, leave everything it shows in the output, and say whether it failed."""
         filename = f"<python:{len(self._sources) + 1}>"
         lines = [line + "\n" for line in code.split("\n")]
         self._sources[filename] = lines
         linecache.cache[filename] = (len(code), None, lines, filename)  # for `inspect` and `warnings`
+        self.namespace["__builtins__"] = self._builtins  # again for every call: the code may have removed it
         try:
-            body, last = _split(code, filename)
+            body, last = (self._language.compile if self._language else _split)(code, filename)
             exec(body, self.namespace)
             if last is not None:
                 value = eval(last, self.namespace)
@@ -118,7 +138,7 @@ class Interpreter:
         for filename, lines in self._sources.items():
             linecache.cache[filename] = (0, None, lines, filename)
         try:
-            with self._generators.lent():
+            with self._generators.lent(), self._language.lent() if self._language else contextlib.nullcontext():
                 yield
         finally:
             sys.stdin, sys.stdout, sys.stderr = streams

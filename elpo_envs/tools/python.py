@@ -24,7 +24,7 @@ class PythonState:
 
     @property
     def fidelity(self) -> Fidelity:
-        return self.session.fidelity
+        return self.session.restored
 
     def to_json(self) -> dict[str, Any]:
         return {"backend": self.backend, "session": self.session.to_json()}
@@ -57,6 +57,11 @@ class PythonTool(BaseTool):
         # What the session must become before the next call: a seed to open with, a snapshot to restore with
         # an optional reseed, or None when it is already there.
         self._pending: int | tuple[SandboxSnapshot, int | None] | None = 0
+
+    @property
+    def sandbox_facts(self) -> dict[str, Any]:
+        """The sandbox's name, as "backend", and its capabilities."""
+        return {"backend": self._sandbox.name, **self._sandbox.capabilities.to_json()}
 
     def open(self, seed: int) -> None:
         self._pending = seed

@@ -1,0 +1,1 @@
+"""The `fork` backend: sessions as frozen processes under an OS jail. Linux, x86-64 and aarch64."""

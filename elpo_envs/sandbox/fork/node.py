@@ -1,0 +1,160 @@
+"""The life of a process of a session: born of a frozen node, it serves one request and freezes, a node itself.
+
+A node does nothing but wait for the supervisor's order to fork. Its child runs one call, so that a call that is
+stopped or crashes takes only itself along, and each call has the process's CPU time to itself. Everything here
+runs inside the jail and beside the code under test: whoever it talks to must not trust it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from typing import Any
+
+from ..capture import capture_descriptors
+from ..frames import read_frame, write_frame
+from ..interpreter import Interpreter
+from ..jail import fork_sibling, set_death_signal
+from ..language import Language, LanguagePolicy
+from .adopt import adopt_files
+from .wire import CONTROL, MAX_PACKET, OUTPUT, READY, REQUEST, SCRATCH, pack, unpack
+
+
+class Node:
+    """One process; built in the template, and handed on by every fork.
+
+    Args:
+        supervisor: process id of the supervisor, the parent of all.
+        link: the path that leads to whatever directory is at descriptor `SCRATCH`.
+    """
+
+    def __init__(self, supervisor: int, link: str) -> None:
+        self._supervisor = supervisor
+        self._link = link
+        self._folder = "."  # the working directory, relative to the scratch directory
+        self._interpreter: Interpreter | None = None
+        self.control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=CONTROL)
+        self._getcwd = os.getcwd
+        self._real_scratch = ""
+        self._mask: set[int] = set()  # the signals that the code has blocked
+        os.getcwd = self._shown_directory
+        os.environ.update(HOME=link, TMPDIR=link)
+        tempfile.tempdir = None
+        sys.argv = [""]
+        sys.path.insert(0, "")  # modules that the code wrote can be imported, as at the prompt
+        sys.dont_write_bytecode = True
+
+    def live(self) -> None:
+        """Serve for ever; the process ends when the supervisor's end of the connection is closed."""
+        while True:
+            order = self._await_fork()
+            self._settle(order)
+            self._serve()
+            self._freeze()
+
+    def _await_fork(self) -> dict[str, Any]:
+        """Fork whenever told to; returns, with the order, in the children only."""
+        while True:
+            packet, descriptors, _, _ = socket.recv_fds(self.control, MAX_PACKET, 2)
+            if not packet:
+                os._exit(0)
+            order = unpack(packet)
+            request, control = descriptors
+            try:
+                child = fork_sibling()
+            except OSError as error:
+                with contextlib.suppress(OSError):  # the host may not want it any more
+                    os.write(control, pack({"failed": error.strerror}))
+            else:
+                if not child:
+                    set_death_signal()
+                    if os.getppid() != self._supervisor:
+                        os._exit(0)  # it died before it could take us along
+                    _move(control, CONTROL)
+                    _move(request, REQUEST)
+                    return order
+            os.close(control)
+            os.close(request)
+
+    def _settle(self, order: dict[str, Any]) -> None:
+        """Make this process independent of the one it was forked from, ahead of its request."""
+        os.write(CONTROL, pack({"hello": order["fork"]}))
+        self._real_scratch = scratch = order["scratch"]
+        _move(os.open(scratch, os.O_RDONLY | os.O_DIRECTORY), SCRATCH)
+        try:
+            os.chdir(f"{scratch}/{self._folder}")
+        except OSError:
+            os.chdir(scratch)
+        capture_descriptors(OUTPUT)
+        adopt_files(order["from"], scratch)
+        if order["wait"] and not os.read(CONTROL, MAX_PACKET):
+            os._exit(0)
+        if self._interpreter is not None:
+            self._interpreter.rehearse()
+        json.loads(json.dumps([["x = 1", 1]]))
+        os.write(REQUEST, READY)
+
+    def _serve(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        frame = read_frame(REQUEST)
+        if frame is None:
+            os._exit(0)  # nobody wanted this one
+        request = json.loads(frame)
+        interpreter = self._interpreter
+        if interpreter is None:
+            settings = request["settings"]
+            take = capture_descriptors(OUTPUT)
+            sys.setrecursionlimit(1000 + _depth())
+            imports = settings["allowed_imports"]
+            language = None if imports is None else Language(LanguagePolicy(tuple(imports)))
+            interpreter = Interpreter(settings["seed"], settings["output_chars"], True, take, self._link, language)
+            self._interpreter = interpreter
+        process = os.getpid()
+        replies = []
+        for item in request["items"]:
+            if isinstance(item, int):
+                interpreter.reseed(item)
+                continue
+            replies.append(interpreter.execute(item))
+            if os.getpid() != process:
+                os._exit(0)  # outside the jail code can fork, and its child came back here
+        with contextlib.suppress(OSError):
+            self._folder = os.path.relpath(self._getcwd(), self._real_scratch)
+        # A frozen process must not change: no timer that the code started goes off, no handler of its runs.
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        with contextlib.suppress(OSError):
+            write_frame(REQUEST, json.dumps(replies).encode())
+
+    def _freeze(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(REQUEST)
+        gc.collect(1)  # what the call left behind, while only this process has it
+        gc.freeze()  # a collection in a child would copy the pages of everything inherited
+
+    def _shown_directory(self) -> str:
+        """`os.getcwd`, by the path that is right in every branch."""
+        path = self._getcwd()
+        if path == self._real_scratch or path.startswith(self._real_scratch + "/"):
+            return self._link + path[len(self._real_scratch) :]
+        return path
+
+
+def _move(descriptor: int, to: int) -> None:
+    if descriptor != to:
+        os.dup2(descriptor, to, inheritable=False)
+        os.close(descriptor)
+
+
+def _depth() -> int:
+    frame, depth = sys._getframe(), 0
+    while frame.f_back is not None:
+        frame, depth = frame.f_back, depth + 1
+    return depth

@@ -1,0 +1,267 @@
+"""The host's side of the `fork` backend: the zygote it started, and the session processes in it.
+
+A `Process` is released when nothing refers to it any more. All sessions together are bounded: beyond `Cap`, the
+processes that were used longest ago are ended, and whoever needs them again rebuilds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elpo_envs.sandbox.base import SandboxError
+from elpo_envs.sandbox.fork.process import Process
+from elpo_envs.sandbox.fork.wire import MAX_PACKET, TEMPLATE, pack, pair, unpack
+from elpo_envs.sandbox.launch import command, environment
+
+_PROGRAM = Path(__file__).with_name("zygote.py")
+_START_S = 120.0
+_ANSWER_S = 30.0
+_END_S = 10.0
+_MANY = 8
+_MUCH_MEMORY = 32 << 20
+
+
+@dataclass(frozen=True)
+class Cap:
+    """What all sessions of a host may hold together.
+
+    Attributes:
+        processes: frozen and waiting processes.
+        memory_mb: memory that they have to themselves, in MiB, by estimate.
+    """
+
+    processes: int
+    memory_mb: int
+
+    @staticmethod
+    def default() -> Cap:
+        """A quarter of the machine's memory; 1,000 processes, or fewer where few descriptors may be open."""
+        import resource
+
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        processes = 1000 if descriptors == resource.RLIM_INFINITY else min(1000, descriptors // 2)
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return Cap(processes, max(512, memory // 4 >> 20))
+
+
+@dataclass(frozen=True)
+class Jail:
+    """What confines the sessions of a zygote: layers in force, and those that are not, with the reason."""
+
+    active: tuple[str, ...]
+    missing: dict[str, str]
+    isolated: bool
+
+
+class Pool:
+    """A zygote and the sessions forked from it. Safe to use from several threads and the garbage collector.
+
+    Args:
+        preload: modules that sessions are to find imported; those that are not installed are left out.
+        disabled: layers of the jail to leave out, for tests.
+        cap: bounds on all sessions together; None for `Cap.default()`.
+
+    Raises:
+        SandboxError: the zygote could not be started.
+    """
+
+    def __init__(
+        self, preload: tuple[str, ...] = (), disabled: frozenset[str] = frozenset(), cap: Cap | None = None
+    ) -> None:
+        self.owner = os.getpid()
+        self.cap = Cap.default() if cap is None else cap
+        self._ids = itertools.count(TEMPLATE + 1)
+        self._lock = threading.Lock()
+        self._broken = False
+        self._condemned: deque[int] = deque()
+        self._living: dict[int, weakref.ref[Process]] = {}  # least recently used first
+        self._memory: dict[int, int] = {}  # bytes of frozen processes
+        self._unmeasured: deque[weakref.ref[Process]] = deque()
+        self._root = str(Path(tempfile.mkdtemp(prefix="elpo-sandbox-")).resolve())
+        self._socket, theirs = pair()
+        options = json.dumps({"preload": list(preload), "disabled": sorted(disabled)})
+        try:
+            self._zygote = subprocess.Popen(
+                command(_PROGRAM, str(theirs.fileno()), self._root, options),
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._socket.close()
+            shutil.rmtree(self._root, ignore_errors=True)
+            raise SandboxError(f"the sandbox's zygote could not be started: {error}") from error
+        finally:
+            theirs.close()
+        try:
+            report = self._receive(_START_S)["ready"]
+        except (OSError, ValueError, KeyError) as error:
+            self.shut_down()
+            raise SandboxError(f"the sandbox's zygote did not start: {error!r}") from error
+        self.jail = Jail(tuple(report["active"]), dict(report["missing"]), bool(report["isolated"]))
+        self.preloaded: tuple[str, ...] = tuple(report["preloaded"])
+
+    def alive(self) -> bool:
+        """Whether this process owns it and it still runs."""
+        return not self._broken and self.owner == os.getpid() and self._zygote.poll() is None
+
+    def fork(self, parent: Process | None, bounds: tuple[int, int] | None = None) -> Process:
+        """Order a fork of `parent`, or of the template for None, with `bounds`: seconds of CPU time a call, and MiB.
+
+        It comes to be while the caller goes on, once `parent` is frozen; where it does not, the first exchange
+        with it says so.
+
+        Raises:
+            SandboxError: the zygote is gone.
+        """
+        self._make_room()
+        ours, theirs = socket.socketpair()
+        number = next(self._ids)
+        message: dict[str, Any] = {"fork": number, "of": parent.id if parent else TEMPLATE, "bounds": bounds}
+        with theirs:
+            try:
+                with self._lock:
+                    message["drop"] = self._take_condemned()
+                    socket.send_fds(self._socket, [pack(message)], [theirs.fileno()])
+            except OSError as error:
+                ours.close()
+                self._break()
+                raise SandboxError("the sandbox's zygote has died") from error
+        process = Process(number, ours, parent)
+        weakref.finalize(process, self._discard, number, ours).atexit = False
+        self._living[number] = weakref.ref(process)
+        return process
+
+    def owns(self, process: Process) -> bool:
+        """Whether `process` is one of this pool's that was not ended."""
+        known = self._living.get(process.id)
+        return not self._broken and known is not None and known() is process
+
+    def touch(self, process: Process) -> None:
+        """Note that `process` was used just now."""
+        with contextlib.suppress(KeyError):
+            self._living[process.id] = self._living.pop(process.id)
+
+    def keep(self, process: Process) -> None:
+        """Note that `process` is frozen now, and for its memory to be counted before the next fork."""
+        self._unmeasured.append(weakref.ref(process))
+        self.touch(process)
+
+    def end(self, process: Process) -> tuple[int | None, str]:
+        """End a process; returns its exit code (negative for a signal; None if it never ran) and a reason or "".
+
+        Raises:
+            SandboxError: the zygote is gone.
+        """
+        process.retire()
+        try:
+            with self._lock:
+                self._socket.send(pack({"status": process.id, "drop": self._take_condemned()}))
+                reply = self._receive(_ANSWER_S)
+        except (OSError, ValueError) as error:
+            self._break()
+            raise SandboxError("the sandbox's zygote has died") from error
+        except BaseException:
+            self._break()
+            raise
+        return reply["ended"], str(reply["why"])
+
+    def processes(self) -> int:
+        """How many processes are alive, or about to be, as far as the host knows."""
+        return len(self._living)
+
+    def shut_down(self) -> None:
+        """End the zygote and with it all of its sessions."""
+        self._broken = True
+        for reference in list(self._living.values()):
+            if (process := reference()) is not None:
+                process.retire()
+        self._socket.close()
+        try:
+            self._zygote.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._zygote.terminate()
+            self._zygote.wait()
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's zygote without touching it."""
+        self._broken = True
+        self._socket.close()
+        self._zygote.returncode = 0  # keeps `Popen.__del__` from waiting for a process that is not our child
+
+    # --- the cap --------------------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """End what was used longest ago until one more process fits."""
+        while self._unmeasured:
+            if (process := self._unmeasured.popleft()()) is not None and process.alive:
+                self._memory[process.id] = process.measure()
+        while len(self._living) >= self.cap.processes or self._private_mb() > self.cap.memory_mb:
+            victim = next((p for r in list(self._living.values()) if (p := r()) is not None and not p.busy), None)
+            if victim is None:
+                return
+            victim.retire()
+            self._discard(victim.id, None)
+
+    def _private_mb(self) -> float:
+        return sum(list(self._memory.values())) / 2**20
+
+    # --- messages -------------------------------------------------------------------------------------------
+
+    def _discard(self, number: int, connection: socket.socket | None) -> None:
+        """Let a process go without waiting; may be called by the garbage collector at any moment.
+
+        The next message says so, or this one if much has come together.
+        """
+        if connection is not None:
+            connection.close()
+        memory = self._memory.pop(number, 0)
+        if self._living.pop(number, None) is not None and self.owner == os.getpid():
+            self._condemned.append(number)
+            if memory > _MUCH_MEMORY or len(self._condemned) > _MANY:
+                self.flush()
+
+    def flush(self) -> None:
+        """End what is condemned, unless a message is under way, which does that."""
+        while self._condemned and self._lock.acquire(blocking=False):
+            try:
+                if numbers := self._take_condemned():
+                    self._socket.send(pack({"drop": numbers}))
+            except OSError:
+                self._condemned.clear()  # the zygote is dead, and its sessions died with it
+            finally:
+                self._lock.release()
+
+    def _take_condemned(self) -> list[int]:
+        return [self._condemned.popleft() for _ in range(min(len(self._condemned), 1000))]
+
+    def _receive(self, timeout_s: float) -> dict[str, Any]:
+        self._socket.settimeout(timeout_s)
+        try:
+            packet = self._socket.recv(MAX_PACKET)
+        finally:
+            self._socket.settimeout(None)
+        if not packet:
+            raise ConnectionResetError("it ended")
+        return unpack(packet)
+
+    def _break(self) -> None:
+        """Give the zygote up: an answer that comes late would be taken for that to the next question."""
+        self._broken = True
+        self._zygote.terminate()

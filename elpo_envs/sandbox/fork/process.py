@@ -1,0 +1,138 @@
+"""The host's handle on one process of a session."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+from elpo_envs.sandbox.fork.waiting import Conversation, Wait
+from elpo_envs.sandbox.fork.wire import READY
+from elpo_envs.sandbox.frames import LENGTH
+
+MAX_REPLY_BYTES = 4 << 20
+_BIRTH_S = 30.0
+_CREDENTIALS = struct.Struct("3i")
+_PAGE = 4096
+
+
+class ProcessLostError(Exception):
+    """A process ended, or wrote something that is no reply."""
+
+
+class NotBornError(ProcessLostError):
+    """A process was never there, or ended before it could have a request."""
+
+
+class Process:
+    """A process that serves one request and is frozen then; made by `Pool.fork`.
+
+    Attributes:
+        id: its number in the pool.
+        alive: False once it was ended by the host, whoever still refers to it.
+        busy: whether a request is under way.
+    """
+
+    def __init__(self, number: int, connection: socket.socket, parent: Process | None) -> None:
+        self.id = number
+        self.alive = True
+        self.busy = False
+        self._pid = 0
+        self._resident = 0  # pages
+        self._parent = parent  # until this one is measured
+        self._connection = connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        connection.setblocking(False)
+
+    def retire(self) -> None:
+        """Note that the process is to be used no more. Its end is the pool's affair."""
+        self.alive = False
+        self._parent = None
+        self._connection.close()
+
+    def exchange(
+        self, payload: bytes, timeout_s: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> Conversation[bytes]:
+        """Send the request and return the reply, both without their length; the process is frozen afterwards.
+
+        Waiting for the process's birth does not count as time. `meanwhile` is called while it works.
+
+        Raises:
+            TimeoutError: `timeout_s` of wall-clock time went by.
+            ProcessLostError: there was no reply.
+        """
+        self.busy = True
+        try:
+            self._pid = yield from self._await_birth()
+            deadline = time.monotonic() + timeout_s
+            yield from self._send(LENGTH.pack(len(payload)) + payload, deadline)
+            meanwhile()
+            size = LENGTH.unpack((yield from self._receive(LENGTH.size, deadline)))[0]
+            if size > MAX_REPLY_BYTES:
+                raise ProcessLostError("it wrote an unreadable reply")
+            reply = yield from self._receive(size, deadline)
+        finally:
+            self.busy = False
+        self._connection.close()
+        return reply
+
+    def _await_birth(self) -> Conversation[int]:
+        """The process's first byte, which the kernel marks with its id as this process sees it."""
+        if not (yield Wait(self._connection.fileno(), False, time.monotonic() + _BIRTH_S)):
+            raise NotBornError("it was not born in time")
+        try:
+            # No room for descriptors, so that none can be planted here.
+            ready, ancillary, _, _ = self._connection.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
+        except ConnectionError:
+            ready, ancillary = b"", []
+        if ready != READY:
+            raise NotBornError("it was not born")
+        return int(_CREDENTIALS.unpack(ancillary[0][2])[0]) if ancillary else 0
+
+    def _send(self, data: bytes, deadline: float) -> Conversation[None]:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._connection.send(view) :]
+            except BlockingIOError:
+                if not (yield Wait(self._connection.fileno(), True, deadline)):
+                    raise TimeoutError from None
+            except OSError as error:
+                raise ProcessLostError("it closed its connection") from error
+
+    def _receive(self, size: int, deadline: float) -> Conversation[bytes]:
+        data = bytearray()
+        while len(data) < size:
+            try:
+                part = self._connection.recv(size - len(data))
+            except BlockingIOError:
+                if not (yield Wait(self._connection.fileno(), False, deadline)):
+                    raise TimeoutError from None
+                continue
+            except ConnectionError:
+                part = b""
+            if not part:
+                raise ProcessLostError("it closed its connection")
+            data += part
+        return bytes(data)
+
+    def measure(self) -> int:
+        """Estimate the memory, in bytes, that it does not share with the process it was forked from, once frozen.
+
+        Pages that faulted in since the fork count what was overwritten; growth counts huge pages. The larger of the
+        two; 0 where /proc does not show them.
+        """
+        try:
+            descriptor = os.open(f"/proc/{self._pid}/stat", os.O_RDONLY)
+            try:
+                fields = os.read(descriptor, 1024).rpartition(b")")[2].split()
+            finally:
+                os.close(descriptor)
+            faults, self._resident = int(fields[7]), int(fields[21])
+        except (OSError, ValueError, IndexError):
+            return 0
+        grown = 0 if self._parent is None else self._resident - self._parent._resident
+        self._parent = None
+        return max(faults, grown) * _PAGE

@@ -1,0 +1,223 @@
+"""The `fork` backend: a session is a frozen process, and a call runs on a fork of it.
+
+A snapshot is the frozen process itself, and a restore is a fork of that: exact to the last bit of interpreter
+state, and as fast as a fork. After every call the next process is forked ahead, so that the next call finds it
+ready. A process that was ended to make room is rebuilt by repeating the session's calls; what they give is
+compared with the first time, and the session is refused where it differs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from elpo_envs.sandbox.base import Capabilities, Execution, Fidelity, Limits, SandboxError, SandboxSnapshot
+from elpo_envs.sandbox.endings import not_repeated, process_ended, stopped
+from elpo_envs.sandbox.fork.pool import Pool
+from elpo_envs.sandbox.fork.pools import current_pool, lacking_layers, running_pool
+from elpo_envs.sandbox.fork.process import NotBornError, Process, ProcessLostError
+from elpo_envs.sandbox.fork.waiting import Conversation, drive, drive_async
+from elpo_envs.sandbox.frames import Reply, UnreadableReplyError, decode_replies
+from elpo_envs.sandbox.history import extend_digest, items_of, pending_reseeds
+
+if TYPE_CHECKING:
+    from elpo_envs.sandbox.language import LanguagePolicy
+
+_ATTEMPTS = 3
+
+
+class ForkSandbox:
+    """A `Sandbox` of frozen processes. Nothing is started before the first `run` after `open` or `restore`.
+
+    Args:
+        limits: bounds on each call.
+        pool: where processes are forked; None for the one that all sandboxes of this process share.
+        language: what the language layer lets code do; None for none.
+        isolation_required: refuse to run anything where the jail lacks a layer.
+    """
+
+    name = "fork"
+    fidelity: Fidelity = "exact"
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        pool: Pool | None = None,
+        language: LanguagePolicy | None = None,
+        isolation_required: bool = False,
+    ) -> None:
+        self.limits = Limits() if limits is None else limits
+        self._own_pool = pool
+        self._allowed_imports = None if language is None else language.allowed_imports
+        self._isolation_required = isolation_required
+        self._state: SandboxSnapshot | None = None
+        self._next: Process | None = None  # forked from the state's process ahead of the next call
+
+    @property
+    def capabilities(self) -> Capabilities:
+        isolated = not lacking_layers()
+        return Capabilities(exact=True, isolated=isolated, numpy=True, cheap_snapshot=True)
+
+    def open(self, seed: int) -> None:
+        """Start a fresh session, dropping any current one; `seed` is any integer."""
+        self._state, self._next = SandboxSnapshot(int(seed), (), "", self.fidelity), None
+
+    def run(self, code: str) -> Execution:
+        """Run `code`; raises only SandboxError, and only if there is no session (`open` was never called)."""
+        return drive(self._run(code))
+
+    async def run_async(self, code: str) -> Execution:
+        """`run`, without blocking the event loop; cancelling it leaves the session as it was before the call."""
+        return await drive_async(self._run(code))
+
+    def snapshot(self) -> SandboxSnapshot:
+        """The session now; costs nothing. Raises SandboxError if there is no session."""
+        return self._opened()
+
+    def restore(self, snapshot: SandboxSnapshot, reseed: int | None = None) -> None:
+        """Become the session in `snapshot`, of any backend."""
+        if snapshot.live is None or self._state is None or snapshot.live is not self._state.live:
+            self._next = None
+        self._state = snapshot
+        if reseed is not None:
+            reseeds = (*snapshot.reseeds, (len(snapshot.calls), int(reseed)))
+            self._state = replace(snapshot, reseeds=reseeds)
+        if self._next is None and (holder := self._held_by(self._opened())) is not None:
+            self._fork_ahead(holder)
+
+    def close(self) -> None:
+        """End the session. Idempotent; snapshots stay valid."""
+        self._state = self._next = None
+        if (pool := self._own_pool or running_pool()) is not None:
+            pool.flush()
+
+    # --- one call -------------------------------------------------------------------------------------------
+
+    def _run(self, code: str) -> Conversation[Execution]:
+        self._opened()
+        failure: SandboxError | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                return (yield from self._attempt(code))
+            except SandboxError as error:
+                failure = error
+                self._forget_process()
+        return Execution(f"SandboxError: {failure}", "sandbox_failure")
+
+    def _attempt(self, code: str) -> Conversation[Execution]:
+        yield from self._rebuild()
+        state = self._opened()
+        pool, process = self._take_next(state)
+        try:
+            (reply,) = yield from self._exchange(process, state, [*pending_reseeds(state), code], 1)
+        except TimeoutError:
+            execution = stopped(f"{self.limits.wall_s:g} s")
+        except ProcessLostError as lost:
+            exit_code, why = pool.end(process)
+            if exit_code is None or isinstance(lost, NotBornError):
+                raise SandboxError(f"no process could be forked for the call: {why or lost}") from lost
+            execution = process_ended(exit_code, why or str(lost), self.limits)
+        except BaseException:
+            self._next = None
+            del process
+            pool.flush()
+            raise
+        else:
+            digest = extend_digest(state.digest, [reply])
+            self._advance(replace(state, calls=(*state.calls, code), digest=digest), process)
+            return Execution(*reply)
+        self._next = None  # it would have been forked from the process that is given up
+        del process
+        pool.flush()
+        if (holder := self._held_by(state)) is not None:
+            self._fork_ahead(holder)
+        return execution
+
+    def _exchange(
+        self, process: Process, state: SandboxSnapshot, items: list[str | int], replies: int
+    ) -> Conversation[list[Reply]]:
+        limits = self.limits
+        settings = {"seed": state.seed, "output_chars": limits.output_chars, "allowed_imports": self._allowed_imports}
+        payload = json.dumps({"settings": settings, "items": items}).encode()
+        frame = yield from process.exchange(payload, limits.wall_s, lambda: self._fork_ahead(process))
+        try:
+            return decode_replies(frame, replies)
+        except UnreadableReplyError as error:
+            raise ProcessLostError(str(error)) from error
+
+    # --- processes ------------------------------------------------------------------------------------------
+
+    def _pool(self) -> Pool:
+        pool = current_pool() if self._own_pool is None else self._own_pool
+        if self._isolation_required and not pool.jail.isolated:
+            lacking = ", ".join(f"{layer} ({why})" for layer, why in pool.jail.missing.items())
+            raise SandboxError(f"isolation='required', but the jail lacks {lacking}")
+        return pool
+
+    def _opened(self) -> SandboxSnapshot:
+        if self._state is None:
+            raise SandboxError("the sandbox has no session: call open() or restore() first")
+        return self._state
+
+    def _advance(self, state: SandboxSnapshot, process: Process) -> None:
+        """The session is now `state`, which `process` holds; what held it before goes unless a snapshot has it."""
+        self._pool().keep(process)
+        self._state = replace(state, live=process)
+
+    def _held_by(self, state: SandboxSnapshot) -> Process | None:
+        """The process that holds `state`, if there is one in the pool."""
+        process = state.live
+        if isinstance(process, Process) and process.alive and self._pool().owns(process):
+            return process
+        return None
+
+    def _fork(self, parent: Process | None) -> Process:
+        pool = self._pool()
+        if parent is not None:
+            pool.touch(parent)
+        bounds = None if parent is not None else (math.ceil(self.limits.cpu_s), self.limits.memory_mb)
+        return pool.fork(parent, bounds)
+
+    def _fork_ahead(self, parent: Process) -> None:
+        """Have the next process forked as soon as `parent` is frozen, so that the next call finds it ready."""
+        self._next = self._fork(parent)
+
+    def _take_next(self, state: SandboxSnapshot) -> tuple[Pool, Process]:
+        process, self._next = self._next, None
+        if process is None or not process.alive or not self._pool().owns(process):
+            process = self._fork(self._held_by(state))
+        return self._pool(), process
+
+    def _forget_process(self) -> None:
+        """Rebuild the session at the next attempt."""
+        if self._state is not None:
+            self._state = replace(self._state, live=None)
+        self._next = None
+
+    def _rebuild(self) -> Conversation[None]:
+        """Repeat the session's calls where no process holds it; raises SandboxError if that leads elsewhere."""
+        target = self._opened()
+        if not target.calls or self._held_by(target) is not None:
+            return
+        self._next = None
+        state, process = SandboxSnapshot(target.seed, (), "", self.fidelity), None
+        pending: list[str | int] = []
+        for item in items_of(target):
+            pending.append(item)
+            if isinstance(item, int):
+                continue
+            child = self._fork(process)
+            try:
+                replies = yield from self._exchange(child, state, pending, 1)
+            except (TimeoutError, ProcessLostError) as error:
+                raise SandboxError(
+                    f"the session's {len(target.calls)} calls could not be repeated: {error!r}"
+                ) from error
+            self._pool().keep(child)
+            state = replace(state, digest=extend_digest(state.digest, replies))
+            process, pending = child, []
+        if state.digest != target.digest:
+            raise SandboxError(not_repeated(len(target.calls)))
+        self._state = replace(target, live=process)
