@@ -48,7 +48,7 @@ class Capabilities:
         exact: a restore continues the very state, not a repetition of its calls.
         isolated: the code can reach neither the host's files, network and processes nor other sessions.
         numpy: numpy can be imported, if it is installed.
-        cheap_snapshot: a snapshot costs little time and memory, whatever the calls before it cost.
+        cheap_snapshot: a snapshot and a restore cost little time and memory, whatever the calls before them cost.
     """
 
     exact: bool

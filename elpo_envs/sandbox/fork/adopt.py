@@ -38,6 +38,7 @@ def _adopt(descriptor: int, status: os.stat_result, before: str | None, now: str
     path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
     if status.st_nlink == 0 or not path.startswith("/"):
         own = _copy(descriptor, status.st_size)
+        fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
     else:
         if before is not None and path.startswith(before + "/"):
             path = now + path[len(before) :]

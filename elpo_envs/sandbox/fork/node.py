@@ -25,6 +25,9 @@ from ..language import Language, LanguagePolicy
 from .adopt import adopt_files
 from .wire import CONTROL, MAX_PACKET, OUTPUT, READY, REQUEST, SCRATCH, pack, unpack
 
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_SIGNALS = signal.valid_signals()
+
 
 class Node:
     """One process; built in the template, and handed on by every fork.
@@ -95,9 +98,7 @@ class Node:
         adopt_files(order["from"], scratch)
         if order["wait"] and not os.read(CONTROL, MAX_PACKET):
             os._exit(0)
-        if self._interpreter is not None:
-            self._interpreter.rehearse()
-        json.loads(json.dumps([["x = 1", 1]]))
+        self._rehearse()
         os.write(REQUEST, READY)
 
     def _serve(self) -> None:
@@ -124,14 +125,32 @@ class Node:
             replies.append(interpreter.execute(item))
             if os.getpid() != process:
                 os._exit(0)  # outside the jail code can fork, and its child came back here
-        with contextlib.suppress(OSError):
-            self._folder = os.path.relpath(self._getcwd(), self._real_scratch)
-        # A frozen process must not change: no timer that the code started goes off, no handler of its runs.
-        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-            signal.setitimer(timer, 0)
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self._come_to_rest()
         with contextlib.suppress(OSError):
             write_frame(REQUEST, json.dumps(replies).encode())
+
+    def _come_to_rest(self) -> None:
+        """A frozen process must not change: no timer that the code started goes off, no handler of its runs."""
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        with contextlib.suppress(OSError):
+            folder = self._getcwd()
+            if folder.startswith(self._real_scratch):
+                self._folder = "." + folder[len(self._real_scratch) :]
+
+    def _rehearse(self) -> None:
+        """Do what a request takes, ahead of it, so that the memory which that writes to is this process's own."""
+        source, sink = os.pipe()
+        write_frame(sink, json.dumps({"items": ["x = 1"]}).encode())
+        json.loads(read_frame(source) or b"")
+        os.close(source)
+        os.close(sink)
+        if self._interpreter is not None:
+            self._interpreter.rehearse()
+        mask = self._mask
+        self._come_to_rest()
+        self._mask = mask
 
     def _freeze(self) -> None:
         with contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ _X32_BIT = 0x40000000
 
 _LOAD = 0x20
 _AND = 0x54
+_JUMP = 0x05
 _JUMP_EQUAL = 0x15
 _JUMP_AT_LEAST = 0x35
 _RETURN = 0x06
@@ -47,7 +48,10 @@ WHOLE = 0xFFFFFFFF_FFFFFFFF
 
 @dataclass(frozen=True)
 class Rule:
-    """What happens to the system call `number`: `action` if all `checks` hold, else the filter's default."""
+    """What happens to the system call `number`: `action` if all `checks` hold.
+
+    Else the next rule for that call decides, and after the last one the filter's default.
+    """
 
     number: int
     action: int = ALLOW
@@ -65,26 +69,34 @@ def program(machine: str, rules: Sequence[Rule], default: int) -> bytes:
     if machine == "x86_64":
         code += [_instruction(_JUMP_AT_LEAST, _X32_BIT, no=1), _instruction(_RETURN, KILL_PROCESS)]
     # The kernel remembers which calls are always allowed and skips the program for them, so the others go first.
-    for rule in sorted(rules, key=lambda rule: not rule.checks):
-        body = [part for check in rule.checks for part in _check(check, default)]
-        body.append(_instruction(_RETURN, rule.action))
-        code += [_instruction(_JUMP_EQUAL, rule.number, no=len(body)), *body]
+    for number in dict.fromkeys(rule.number for rule in sorted(rules, key=lambda rule: not rule.checks)):
+        body = [part for rule in rules if rule.number == number for part in _alternative(rule)]
+        body.append(_instruction(_RETURN, default))
+        code += [_instruction(_JUMP_EQUAL, number, no=len(body)), *body]
     code.append(_instruction(_RETURN, default))
     return b"".join(code)
 
 
-def _check(check: Check, default: int) -> list[bytes]:
+def _alternative(rule: Rule) -> list[bytes]:
+    """Return the rule's action if its checks hold; else come out at the end."""
+    steps = [step for check in rule.checks for step in _check(check)]
+    steps.append(_instruction(_RETURN, rule.action))
+    return [step or _instruction(_JUMP, len(steps) - place - 1) for place, step in enumerate(steps)]
+
+
+def _check(check: Check) -> list[bytes | None]:
+    """Go on if the check holds; None stands where the rule is given up."""
     low = _ARGUMENTS_AT + 8 * check.argument
-    code = [_instruction(_LOAD, low), _instruction(_AND, check.mask & _LOW)]
+    code: list[bytes | None] = [_instruction(_LOAD, low), _instruction(_AND, check.mask & _LOW)]
     for place, value in enumerate(check.values):
         code.append(_instruction(_JUMP_EQUAL, value, yes=len(check.values) - place))
-    code.append(_instruction(_RETURN, default))
+    code.append(None)
     if check.mask > _LOW:
         code += [
             _instruction(_LOAD, low + 4),
             _instruction(_AND, check.mask >> 32),
             _instruction(_JUMP_EQUAL, 0, yes=1),
-            _instruction(_RETURN, default),
+            None,
         ]
     return code
 

@@ -53,10 +53,12 @@ _IOCTL_REQUESTS = (0x5401, 0x541B, 0x5421, 0x5451, 0x5450)  # TCGETS FIONREAD FI
 _FUTEX_OPERATIONS = (0, 1, 3, 4, 5, 9, 10)
 _FUTEX_FLAGS = 128 | 256
 _RENAME_NOREPLACE = 1
-# PRIVATE, PRIVATE|ANONYMOUS and SHARED, among TYPE, ANONYMOUS and HUGETLB. Memory that is shared without a file would
-# tie a process to the copies that are forked from it.
-_MMAP_KINDS = (0x02, 0x22, 0x01)
+# Among TYPE, ANONYMOUS and HUGETLB. Memory that is shared and can be written would tie a process to the copies that are
+# forked from it.
+_MMAP_OWN = (0x02, 0x22)  # PRIVATE, PRIVATE|ANONYMOUS
+_MMAP_SHARED = (0x01,)
 _MMAP_KIND_BITS = 0x4002F
+_PROT_WRITE = 2
 _MEMFD_FLAGS = 1 | 2 | 8  # CLOEXEC, ALLOW_SEALING, NOEXEC_SEAL; not huge pages
 
 
@@ -91,7 +93,8 @@ def rules(machine: str, profile: str, *, landlock: bool, notify: bool) -> list[R
         checked.append(("clone", ALLOW, (Check(0, _THREAD_FLAGS, WHOLE),)))
         checked.append(("prctl", ALLOW, (Check(0, (_PR_SET_NAME,)),)))
     else:
-        checked.append(("mmap", ALLOW, (Check(3, _MMAP_KINDS, _MMAP_KIND_BITS),)))
+        checked.append(("mmap", ALLOW, (Check(3, _MMAP_OWN, _MMAP_KIND_BITS),)))
+        checked.append(("mmap", ALLOW, (Check(3, _MMAP_SHARED, _MMAP_KIND_BITS), Check(2, (0,), _PROT_WRITE))))
         checked.append(("clone", NOTIFY if notify else ALLOW, (Check(0, (SIBLING_FLAGS,), WHOLE),)))
         checked.append(("prctl", ALLOW, (Check(0, (_PR_SET_PDEATHSIG,)), Check(1, (_SIGKILL,), WHOLE))))
     numbers = SYSCALLS[machine]

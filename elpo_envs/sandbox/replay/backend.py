@@ -52,7 +52,7 @@ class ReplaySandbox:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(exact=False, isolated=False, numpy=True, cheap_snapshot=True)
+        return Capabilities(exact=False, isolated=False, numpy=True, cheap_snapshot=False)
 
     def open(self, seed: int) -> None:
         """Start a fresh session, dropping any current one; `seed` is any integer."""

@@ -1,0 +1,289 @@
+"""The host's side of a Node.js process: start it in the jail, speak to it, end it, on any system."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from elpo_envs.sandbox.base import SandboxError
+from elpo_envs.sandbox.frames import UnreadableReplyError, read_frame, write_frame
+from elpo_envs.sandbox.launch import command, environment
+from elpo_envs.sandbox.pyodide.installation import Installation
+
+MAX_FRAME_BYTES = 256 << 20
+
+_HERE = Path(__file__).parent
+_PROGRAM = _HERE / "main.mjs"
+_LAUNCHER = _HERE / "launcher.py"
+_START_S = 120.0
+_PIPE_BYTES = 4096  # a pipe takes so much without anybody reading, everywhere
+_EXIT_S = 0.5
+_STACK_BYTES = 128 << 20
+_SPARE_STACK_BYTES = 1 << 20
+_NODE_BYTES = 1 << 30
+_NODE_HEAP_MB = 256
+_SYSTEM_PATHS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/dev/urandom")
+_LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-musl-x86_64.so.1")
+
+
+class SessionLostError(Exception):
+    """The process ended, or wrote something that is no reply, instead of answering."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a process is started with.
+
+    Attributes:
+        installation: the programs.
+        sources: files of this project that Python in there needs, path below its folder to text.
+        packages: name to path of Python packages to copy into it.
+        preload: modules that sessions find imported.
+        memory_bytes: upper bound on the memory of Python.
+        copies_bytes: upper bound on the memory of copies that snapshots hold.
+        file_bytes: upper bound on the size of a file.
+    """
+
+    installation: Installation
+    sources: dict[str, str]
+    packages: dict[str, str]
+    preload: tuple[str, ...]
+    memory_bytes: int
+    copies_bytes: int
+    file_bytes: int
+
+    def message(self, heap: Path | None) -> dict[str, Any]:
+        return {
+            "pyodide": str(self.installation.pyodide),
+            "sources": self.sources,
+            "packages": self.packages,
+            "preload": self.preload,
+            "heap": None if heap is None else str(heap),
+            "memoryBytes": self.memory_bytes,
+            "copiesBytes": self.copies_bytes,
+            "fileBytes": self.file_bytes,
+        }
+
+
+class NodeProcess:
+    """A running process, connected by pipes. It ends by `end`, by `discard`, when nothing refers to it any more, or
+    when the host's process ends. A process that `os.fork` made from the host lets go of it.
+
+    Args:
+        setup: what to start.
+        heap: file to start from; None for the start that makes its contents.
+
+    Attributes:
+        isolated: whether the jail has all layers that it needs; False where there is none.
+        hello: the first frame it sent.
+
+    Raises:
+        SandboxError: it could not be started.
+    """
+
+    def __init__(self, setup: Setup, heap: Path | None) -> None:
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # what it writes to stderr, closed by `_discard`
+        jailed = sys.platform == "linux"
+        line, variables = (_jailed if jailed else _plain)(setup, heap)
+        try:
+            self._process = _start(line, variables, self._said)
+        except OSError as error:
+            self._said.close()
+            raise SandboxError(f"Node.js could not be started: {error}") from error
+        self._end = weakref.finalize(self, _discard, self._process, self._said)
+        self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._forgotten: deque[int] = deque()
+        _running.add(self)
+        threading.Thread(target=_receive, args=(self._process, self._frames), daemon=True).start()
+        try:
+            self.isolated = jailed and bool(json.loads(self._await_frame(_START_S))["isolated"])
+            self._send(setup.message(heap), _START_S)
+            self.hello = self._await_frame(_START_S)
+        except (TimeoutError, SessionLostError, ValueError, TypeError, KeyError) as error:
+            said = self._last_words()
+            self.discard()
+            raise SandboxError(f"Pyodide did not start in Node.js: {said or repr(error)}") from error
+        except BaseException:
+            self.discard()
+            raise
+
+    def usable(self) -> bool:
+        """Whether it can take a request: alive, quiet, and started by this very process."""
+        return self._end.alive and self._process.poll() is None and self._frames.empty()
+
+    def request(self, request: dict[str, Any], timeout_s: float) -> bytes:
+        """Send one request and return the reply to it.
+
+        Raises:
+            TimeoutError: `timeout_s` seconds of wall-clock time went by.
+            SessionLostError: the process did not live to answer.
+        """
+        forgotten = [self._forgotten.popleft() for _ in range(len(self._forgotten))]
+        self._send({**request, "forget": forgotten}, timeout_s)
+        return self._await_frame(timeout_s)
+
+    def forget(self, copy: int) -> None:
+        """Have the process drop a copy, with the next request. Safe in any thread and during garbage collection."""
+        self._forgotten.append(copy)
+
+    def kill(self) -> None:
+        """Make a request under way, in another thread, raise SessionLostError."""
+        self._process.kill()
+
+    def end(self) -> int:
+        """Kill the process if it still runs; return its exit code, negative for a signal."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_EXIT_S)  # it closed its connection, so it is about to end by itself
+        self._end()
+        return int(self._process.returncode)
+
+    def discard(self) -> None:
+        """Kill the process. Idempotent."""
+        self._end()
+
+    def abandon(self) -> None:
+        """Leave the process to the parent of a forked host, which still uses it."""
+        if self._end.detach() is not None:
+            self._process.returncode = 0  # or `Popen.__del__` would try to wait for it
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                with contextlib.suppress(OSError):  # the reading thread closed it just before the fork
+                    pipe.close()
+
+    def _send(self, message: dict[str, Any], timeout_s: float) -> None:
+        assert self._process.stdin is not None
+        payload = json.dumps(message).encode()
+        # A process that does not read would block the host for ever; its death does not.
+        guard = threading.Timer(timeout_s, self._process.kill)
+        try:
+            if len(payload) > _PIPE_BYTES:
+                guard.start()
+            write_frame(self._process.stdin.fileno(), payload)
+        except (OSError, ValueError) as error:
+            raise SessionLostError("it closed its connection") from error
+        finally:
+            guard.cancel()
+
+    def _await_frame(self, timeout_s: float) -> bytes:
+        try:
+            frame = self._frames.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError from None
+        if frame is None:
+            raise SessionLostError("it closed its connection")
+        return frame
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_EXIT_S)
+        self._said.seek(0)
+        lines = self._said.read().decode("utf-8", "replace").splitlines()
+        # Node.js shows the line of source, which may be a million characters long, before the error.
+        return " ".join(line.strip() for line in lines if len(line) < 400 and "    at " not in line)[-600:]
+
+
+def _jailed(setup: Setup, heap: Path | None) -> tuple[list[str], dict[str, str]]:
+    node = setup.installation.node
+    modules = [str(setup.installation.pyodide), str(setup.installation.pyodide.parent / "ws")]
+    own = [
+        str(node),
+        *map(str, _HERE.glob("*.mjs")),
+        *modules,
+        *setup.packages.values(),
+        *([] if heap is None else [str(heap)]),
+    ]
+    options = {
+        "command": [str(node), *_NODE_OPTIONS, str(_PROGRAM)],
+        "environment": {"OPENSSL_CONF": os.devnull},  # or Node.js ends when it may not read the system's
+        "read": [path for path in (*_SYSTEM_PATHS, *own) if os.path.lexists(path)],
+        "execute": [str(Path(path).resolve()) for path in (node, *_LOADERS) if os.path.lexists(path)],
+        "data_bytes": setup.memory_bytes + setup.copies_bytes + _NODE_BYTES,
+        "stack_bytes": _STACK_BYTES,
+    }
+    return command(_LAUNCHER, json.dumps(options)), environment()
+
+
+def _plain(setup: Setup, heap: Path | None) -> tuple[list[str], dict[str, str]]:
+    stack = []
+    if sys.platform != "win32":
+        import resource
+
+        soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
+        room = _STACK_BYTES if soft == resource.RLIM_INFINITY else min(soft - _SPARE_STACK_BYTES, _STACK_BYTES)
+        stack = [f"--stack-size={room >> 10}"]
+    return [str(setup.installation.node), *stack, *_NODE_OPTIONS, str(_PROGRAM)], {**environment(), "TZ": "UTC"}
+
+
+_NODE_OPTIONS = ("--disallow-code-generation-from-strings", f"--max-old-space-size={_NODE_HEAP_MB}")
+
+_running: weakref.WeakSet[NodeProcess] = weakref.WeakSet()
+_starter: ThreadPoolExecutor | None = None
+
+
+def _start(line: list[str], variables: dict[str, str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+    # The kernel kills the process when the THREAD that started it ends, so one is kept for that.
+    global _starter
+    if _starter is None:
+        _starter = ThreadPoolExecutor(1, thread_name_prefix="elpo-node")
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            line,
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            bufsize=0,
+            start_new_session=True,
+        )
+
+    return _starter.submit(start).result()
+
+
+def _receive(process: subprocess.Popen[bytes], frames: queue.SimpleQueue[bytes | None]) -> None:
+    assert process.stdout is not None
+    with process.stdout as source:
+        try:
+            while (frame := read_frame(source.fileno(), MAX_FRAME_BYTES)) is not None:
+                frames.put(frame)
+        except UnreadableReplyError:
+            frames.put(b"")  # which is no reply either
+    frames.put(None)
+
+
+def _discard(process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdin is not None
+    process.stdin.close()
+    said.close()
+
+
+def _abandon_all() -> None:
+    global _starter
+    _starter = None  # its thread was left behind
+    for process in list(_running):
+        process.abandon()
+
+
+def _discard_all() -> None:
+    for process in list(_running):
+        process.discard()
+
+
+atexit.register(_discard_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
