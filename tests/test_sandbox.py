@@ -282,13 +282,6 @@ def test_the_language_layer_holds_in_every_process_of_a_session() -> None:
 # --- choosing one -------------------------------------------------------------------------------------------
 
 
-def test_make_sandbox() -> None:
-    assert {type(make_sandbox(name)) for name in ("auto", *available())} == {ReplaySandbox}
-    for name in ("fork", "pyodide", "", "Replay"):
-        with pytest.raises(ValueError, match=f"auto, replay, not {name!r}"):
-            make_sandbox(name)
-
-
 @pytest.mark.parametrize("bad", [{"wall_s": 0}, {"cpu_s": -1.0}, {"memory_mb": 0.5}, {"output_chars": 99}])
 def test_limits_are_checked(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"Limits.{next(iter(bad))}"):

@@ -24,7 +24,12 @@ def process_ended(exit_code: int, how: str, limits: Limits) -> Execution:
             return stopped(f"{limits.cpu_s:g} s of CPU time")
         if name != "SIGKILL":  # which is how we end a process that closed its connection
             how = f"it was ended by {name}"
-    return Execution(f"ProcessDied: the interpreter was lost in this call ({how}); {_KEPT}", "error")
+    return process_killed(how)
+
+
+def process_killed(why: str) -> Execution:
+    """A call whose process had to be given up."""
+    return Execution(f"ProcessDied: the interpreter was lost in this call ({why}); {_KEPT}", "error")
 
 
 def not_repeated(calls: int) -> str:

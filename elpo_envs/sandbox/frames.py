@@ -45,17 +45,20 @@ def write_frame(sink: int, payload: bytes) -> None:
         view = view[os.write(sink, view) :]
 
 
-def decode_replies(frame: bytes, expected: int) -> list[Reply]:
+def decode_replies(frame: bytes, expected: int, max_chars: int | None = None) -> list[Reply]:
     """The `(text, kind)` pairs in a frame sent by a session, whose code can forge anything.
 
     Raises:
-        UnreadableReplyError: the frame does not hold exactly `expected` pairs of an encodable text and a known kind.
+        UnreadableReplyError: the frame does not hold exactly `expected` pairs of an encodable text, of at most
+            `max_chars` characters, and a known kind.
     """
     replies: list[Reply] = []
     try:
         for text, kind in json.loads(frame):
             text.encode()
             _KINDS.index(kind)
+            if max_chars is not None and len(text) > max_chars:
+                raise ValueError(f"{len(text)} characters")
             replies.append((text, kind))
         if len(replies) != expected:
             raise ValueError(f"{len(replies)} replies in place of {expected}")

@@ -115,17 +115,20 @@ class Interpreter:
         lines = [line + "\n" for line in code.split("\n")]
         self._sources[filename] = lines
         linecache.cache[filename] = (len(code), None, lines, filename)  # for `inspect` and `warnings`
-        self.namespace["__builtins__"] = self._builtins  # again for every call: the code may have removed it
         try:
             body, last = (self._language.compile if self._language else _split)(code, filename)
+            # Set every time: where the code removed it, `exec` and `eval` would put Python's own in its place.
+            self.namespace["__builtins__"] = self._builtins
             exec(body, self.namespace)
             if last is not None:
+                self.namespace["__builtins__"] = self._builtins
                 value = eval(last, self.namespace)
                 if value is not None:
                     shown = repr(value)
                     self._output.start_line()
                     self._output.write(shown)
         except BaseException as error:
+            error.__traceback__ = _own_part(error.__traceback__, self._sources)  # the code may keep the error
             self._output.start_line()
             self._output.write(_describe(error, self._sources))
             return True
@@ -216,6 +219,13 @@ def _one_error(error: BaseException, sources: dict[str, list[str]]) -> list[str]
     if isinstance(error, BaseExceptionGroup):
         lines += [f"  | {type(part).__qualname__}: {_safe_str(part)}" for part in error.exceptions[:_MAX_FRAMES]]
     return lines
+
+
+def _own_part(trace: types.TracebackType | None, sources: dict[str, list[str]]) -> types.TracebackType | None:
+    """The traceback from the first frame of user code on."""
+    while trace is not None and trace.tb_frame.f_code.co_filename not in sources:
+        trace = trace.tb_next
+    return trace
 
 
 def _frame_lines(trace: types.TracebackType | None, sources: dict[str, list[str]]) -> list[str]:

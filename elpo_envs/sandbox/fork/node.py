@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
+import select
 import signal
 import socket
 import sys
 import tempfile
+from json import dumps, loads  # by name: code may replace them in their module
 from typing import Any
 
 from ..capture import capture_descriptors
@@ -23,7 +24,8 @@ from ..interpreter import Interpreter
 from ..jail import fork_sibling, set_death_signal
 from ..language import Language, LanguagePolicy
 from .adopt import adopt_files
-from .wire import CONTROL, MAX_PACKET, OUTPUT, READY, REQUEST, SCRATCH, pack, unpack
+from .scratch import is_full
+from .wire import CONTROL, MAX_PACKET, OUTPUT, READY, REQUEST, SCRATCH, SCRATCH_FULL, pack, unpack
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _SIGNALS = signal.valid_signals()
@@ -43,10 +45,12 @@ class Node:
         self._folder = "."  # the working directory, relative to the scratch directory
         self._interpreter: Interpreter | None = None
         self.control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=CONTROL)
-        self._getcwd = os.getcwd
+        self._getcwd, self._realpath = os.getcwd, os.path.realpath
         self._real_scratch = ""
         self._mask: set[int] = set()  # the signals that the code has blocked
-        os.getcwd = self._shown_directory
+        # By the link, paths that a program keeps stay right in the next process, whose directory is another.
+        os.getcwd = lambda: self._by_link(self._getcwd())
+        os.path.realpath = lambda path, **how: self._by_link(self._realpath(path, **how))  # type: ignore[assignment]
         os.environ.update(HOME=link, TMPDIR=link)
         tempfile.tempdir = None
         sys.argv = [""]
@@ -98,7 +102,8 @@ class Node:
         adopt_files(order["from"], scratch)
         if order["wait"] and not os.read(CONTROL, MAX_PACKET):
             os._exit(0)
-        self._rehearse()
+        if not _coming(REQUEST):
+            self._rehearse()
         os.write(REQUEST, READY)
 
     def _serve(self) -> None:
@@ -106,7 +111,7 @@ class Node:
         frame = read_frame(REQUEST)
         if frame is None:
             os._exit(0)  # nobody wanted this one
-        request = json.loads(frame)
+        request = loads(frame)
         interpreter = self._interpreter
         if interpreter is None:
             settings = request["settings"]
@@ -126,8 +131,10 @@ class Node:
             if os.getpid() != process:
                 os._exit(0)  # outside the jail code can fork, and its child came back here
         self._come_to_rest()
+        if is_full(self._real_scratch):
+            os._exit(SCRATCH_FULL)
         with contextlib.suppress(OSError):
-            write_frame(REQUEST, json.dumps(replies).encode())
+            write_frame(REQUEST, dumps(replies).encode())
 
     def _come_to_rest(self) -> None:
         """A frozen process must not change: no timer that the code started goes off, no handler of its runs."""
@@ -142,8 +149,8 @@ class Node:
     def _rehearse(self) -> None:
         """Do what a request takes, ahead of it, so that the memory which that writes to is this process's own."""
         source, sink = os.pipe()
-        write_frame(sink, json.dumps({"items": ["x = 1"]}).encode())
-        json.loads(read_frame(source) or b"")
+        write_frame(sink, dumps({"items": ["x = 1"]}).encode())
+        loads(read_frame(source) or b"")
         os.close(source)
         os.close(sink)
         if self._interpreter is not None:
@@ -158,12 +165,19 @@ class Node:
         gc.collect(1)  # what the call left behind, while only this process has it
         gc.freeze()  # a collection in a child would copy the pages of everything inherited
 
-    def _shown_directory(self) -> str:
-        """`os.getcwd`, by the path that is right in every branch."""
-        path = self._getcwd()
-        if path == self._real_scratch or path.startswith(self._real_scratch + "/"):
-            return self._link + path[len(self._real_scratch) :]
+    def _by_link(self, path: Any) -> Any:
+        """A path of this process's scratch directory as one that leads every process to its own."""
+        real = self._real_scratch
+        if real and isinstance(path, str) and (path == real or path.startswith(real + "/")):
+            return self._link + path[len(real) :]
         return path
+
+
+def _coming(descriptor: int) -> bool:
+    """Whether there is something to read already."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _move(descriptor: int, to: int) -> None:

@@ -66,6 +66,21 @@ class Jail:
     isolated: bool
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a process ended.
+
+    Attributes:
+        exit_code: negative for a signal; None if it never ran.
+        why: what the supervisor knows of it, or "".
+        orphan: whether it never ran because the process to fork was gone.
+    """
+
+    exit_code: int | None
+    why: str
+    orphan: bool
+
+
 class Pool:
     """A zygote and the sessions forked from it. Safe to use from several threads and the garbage collector.
 
@@ -162,8 +177,8 @@ class Pool:
         self._unmeasured.append(weakref.ref(process))
         self.touch(process)
 
-    def end(self, process: Process) -> tuple[int | None, str]:
-        """End a process; returns its exit code (negative for a signal; None if it never ran) and a reason or "".
+    def end(self, process: Process) -> Ending:
+        """End a process, unless it has ended by itself.
 
         Raises:
             SandboxError: the zygote is gone.
@@ -179,7 +194,13 @@ class Pool:
         except BaseException:
             self._break()
             raise
-        return reply["ended"], str(reply["why"])
+        return Ending(reply["ended"], str(reply["why"]), bool(reply["orphan"]))
+
+    def relieve(self) -> None:
+        """End the half of the processes that was used longest ago: the system had no room for another one."""
+        for _ in range(len(self._living) // 2):
+            self._end_oldest()
+        self.flush()
 
     def processes(self) -> int:
         """How many processes are alive, or about to be, as far as the host knows."""
@@ -213,11 +234,17 @@ class Pool:
             if (process := self._unmeasured.popleft()()) is not None and process.alive:
                 self._memory[process.id] = process.measure()
         while len(self._living) >= self.cap.processes or self._private_mb() > self.cap.memory_mb:
-            victim = next((p for r in list(self._living.values()) if (p := r()) is not None and not p.busy), None)
-            if victim is None:
+            if not self._end_oldest():
                 return
-            victim.retire()
-            self._discard(victim.id, None)
+
+    def _end_oldest(self) -> bool:
+        """End what was used longest ago; False if all are at work."""
+        victim = next((p for r in list(self._living.values()) if (p := r()) is not None and not p.busy), None)
+        if victim is None:
+            return False
+        victim.retire()
+        self._discard(victim.id, None)
+        return True
 
     def _private_mb(self) -> float:
         return sum(list(self._memory.values())) / 2**20

@@ -64,10 +64,12 @@ class Process:
             ProcessLostError: there was no reply.
         """
         self.busy = True
+        request = LENGTH.pack(len(payload)) + payload
         try:
+            unsent = self._send_some(request)  # what is there at its birth, the process need not wait for
             self._pid = yield from self._await_birth()
             deadline = time.monotonic() + timeout_s
-            yield from self._send(LENGTH.pack(len(payload)) + payload, deadline)
+            yield from self._send(unsent, deadline)
             meanwhile()
             size = LENGTH.unpack((yield from self._receive(LENGTH.size, deadline)))[0]
             if size > MAX_REPLY_BYTES:
@@ -91,16 +93,22 @@ class Process:
             raise NotBornError("it was not born")
         return int(_CREDENTIALS.unpack(ancillary[0][2])[0]) if ancillary else 0
 
-    def _send(self, data: bytes, deadline: float) -> Conversation[None]:
+    def _send_some(self, data: bytes | memoryview) -> memoryview:
+        """Send as much of `data` as goes without waiting; returns the rest."""
         view = memoryview(data)
-        while view:
-            try:
+        try:
+            while view:
                 view = view[self._connection.send(view) :]
-            except BlockingIOError:
-                if not (yield Wait(self._connection.fileno(), True, deadline)):
-                    raise TimeoutError from None
-            except OSError as error:
-                raise ProcessLostError("it closed its connection") from error
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise ProcessLostError("it closed its connection") from error
+        return view
+
+    def _send(self, data: memoryview, deadline: float) -> Conversation[None]:
+        while data := self._send_some(data):
+            if not (yield Wait(self._connection.fileno(), True, deadline)):
+                raise TimeoutError
 
     def _receive(self, size: int, deadline: float) -> Conversation[bytes]:
         data = bytearray()

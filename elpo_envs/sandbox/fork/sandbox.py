@@ -14,11 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elpo_envs.sandbox.base import Capabilities, Execution, Fidelity, Limits, SandboxError, SandboxSnapshot
-from elpo_envs.sandbox.endings import not_repeated, process_ended, stopped
-from elpo_envs.sandbox.fork.pool import Pool
+from elpo_envs.sandbox.endings import not_repeated, process_ended, process_killed, stopped
+from elpo_envs.sandbox.fork.pool import Ending, Pool
 from elpo_envs.sandbox.fork.pools import current_pool, lacking_layers, running_pool
 from elpo_envs.sandbox.fork.process import NotBornError, Process, ProcessLostError
+from elpo_envs.sandbox.fork.scratch import FULL
 from elpo_envs.sandbox.fork.waiting import Conversation, drive, drive_async
+from elpo_envs.sandbox.fork.wire import SCRATCH_FULL
 from elpo_envs.sandbox.frames import Reply, UnreadableReplyError, decode_replies
 from elpo_envs.sandbox.history import extend_digest, items_of, pending_reseeds
 
@@ -54,6 +56,7 @@ class ForkSandbox:
         self._isolation_required = isolation_required
         self._state: SandboxSnapshot | None = None
         self._next: Process | None = None  # forked from the state's process ahead of the next call
+        self._going_on = False  # whether calls follow each other, so that forking ahead of the next one pays
 
     @property
     def capabilities(self) -> Capabilities:
@@ -63,6 +66,7 @@ class ForkSandbox:
     def open(self, seed: int) -> None:
         """Start a fresh session, dropping any current one; `seed` is any integer."""
         self._state, self._next = SandboxSnapshot(int(seed), (), "", self.fidelity), None
+        self._going_on = False
 
     def run(self, code: str) -> Execution:
         """Run `code`; raises only SandboxError, and only if there is no session (`open` was never called)."""
@@ -80,7 +84,7 @@ class ForkSandbox:
         """Become the session in `snapshot`, of any backend."""
         if snapshot.live is None or self._state is None or snapshot.live is not self._state.live:
             self._next = None
-        self._state = snapshot
+        self._state, self._going_on = snapshot, False
         if reseed is not None:
             reseeds = (*snapshot.reseeds, (len(snapshot.calls), int(reseed)))
             self._state = replace(snapshot, reseeds=reseeds)
@@ -103,7 +107,7 @@ class ForkSandbox:
                 return (yield from self._attempt(code))
             except SandboxError as error:
                 failure = error
-                self._forget_process()
+                self._next = None
         return Execution(f"SandboxError: {failure}", "sandbox_failure")
 
     def _attempt(self, code: str) -> Conversation[Execution]:
@@ -115,10 +119,14 @@ class ForkSandbox:
         except TimeoutError:
             execution = stopped(f"{self.limits.wall_s:g} s")
         except ProcessLostError as lost:
-            exit_code, why = pool.end(process)
-            if exit_code is None or isinstance(lost, NotBornError):
-                raise SandboxError(f"no process could be forked for the call: {why or lost}") from lost
-            execution = process_ended(exit_code, why or str(lost), self.limits)
+            ending = pool.end(process)
+            if ending.exit_code is None or isinstance(lost, NotBornError):
+                self._make_way(pool, ending)
+                raise SandboxError(f"no process could be forked for the call: {ending.why or lost}") from lost
+            if ending.exit_code == SCRATCH_FULL:
+                execution = process_killed(FULL)
+            else:
+                execution = process_ended(ending.exit_code, ending.why or str(lost), self.limits)
         except BaseException:
             self._next = None
             del process
@@ -141,9 +149,9 @@ class ForkSandbox:
         limits = self.limits
         settings = {"seed": state.seed, "output_chars": limits.output_chars, "allowed_imports": self._allowed_imports}
         payload = json.dumps({"settings": settings, "items": items}).encode()
-        frame = yield from process.exchange(payload, limits.wall_s, lambda: self._fork_ahead(process))
+        frame = yield from process.exchange(payload, limits.wall_s, lambda: self._prepare(process))
         try:
-            return decode_replies(frame, replies)
+            return decode_replies(frame, replies, limits.output_chars)
         except UnreadableReplyError as error:
             raise ProcessLostError(str(error)) from error
 
@@ -180,6 +188,12 @@ class ForkSandbox:
         bounds = None if parent is not None else (math.ceil(self.limits.cpu_s), self.limits.memory_mb)
         return pool.fork(parent, bounds)
 
+    def _prepare(self, running: Process) -> None:
+        """While a call runs: order the fork for the next one, if one is to be expected."""
+        if self._going_on:
+            self._fork_ahead(running)
+        self._going_on = True
+
     def _fork_ahead(self, parent: Process) -> None:
         """Have the next process forked as soon as `parent` is frozen, so that the next call finds it ready."""
         self._next = self._fork(parent)
@@ -190,11 +204,12 @@ class ForkSandbox:
             process = self._fork(self._held_by(state))
         return self._pool(), process
 
-    def _forget_process(self) -> None:
-        """Rebuild the session at the next attempt."""
-        if self._state is not None:
+    def _make_way(self, pool: Pool, ending: Ending) -> None:
+        """Mend what kept a process from being forked, before the next attempt."""
+        if not ending.orphan:
+            pool.relieve()
+        elif self._state is not None:
             self._state = replace(self._state, live=None)
-        self._next = None
 
     def _rebuild(self) -> Conversation[None]:
         """Repeat the session's calls where no process holds it; raises SandboxError if that leads elsewhere."""

@@ -1,7 +1,7 @@
 """Scratch directories: one for each process, copied when a node branches, out of reach once it is frozen.
 
-Used by the supervisor only. Names are random and the folder of the live ones cannot be listed, so that a process
-finds no directory but its own; frozen ones lie where the jail lets nobody write.
+Used by the supervisor only. Names are random, and the folder of the live ones can be neither listed nor changed from
+within the jail, so that a process finds no directory but its own; frozen ones lie where the jail lets nobody write.
 """
 
 from __future__ import annotations
@@ -11,31 +11,14 @@ import errno
 import os
 import secrets
 import shutil
-import stat
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 MAX_BYTES = 32 << 20
 MAX_FILES = 1000
 _MAX_DEPTH = 40
-
-
-class ScratchFullError(OSError):
-    """A scratch directory holds more than it may."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Files and directories in a scratch directory, and the bytes of the files."""
-
-    files: int
-    bytes: int
-
-    @property
-    def excessive(self) -> bool:
-        return self.files > MAX_FILES or self.bytes > MAX_BYTES
+FULL = f"its files were more than {MAX_BYTES >> 20} MB, {MAX_FILES} files or {_MAX_DEPTH} folders deep"
 
 
 class ScratchRoot:
@@ -51,9 +34,13 @@ class ScratchRoot:
         self.live = f"{root}/live"
         self._frozen = f"{root}/frozen"
         self.link = f"{root}/scratch"
-        Path(self.live).mkdir(0o300)
+        Path(self.live).mkdir(0o700)
         Path(self._frozen).mkdir(0o700)
         Path(self.link).symlink_to(link_target)
+        self._listing = os.open(self.live, os.O_RDONLY | os.O_DIRECTORY)
+        Path(self.live).chmod(0o100)
+        # Who is root here, or in a namespace of its own, needs no permission; nobody in the jail is.
+        self._privileged = os.access(self.live, os.W_OK)
 
     def name(self) -> str:
         """Where a new directory is to be; nobody can guess it."""
@@ -67,69 +54,95 @@ class ScratchRoot:
         """Make the directory `path`, a copy of `source` where one is given.
 
         Raises:
-            ScratchFullError: `source` holds too much, or is nested too deep, to be copied.
-            OSError: the system has no room.
+            OSError: `source` holds too much to be copied, or the system has no room.
         """
-        if source is None or not any(os.scandir(source)):
+        filled = source is not None and any(os.scandir(source))
+        if source is not None and filled and is_full(source):
+            raise OSError(errno.EDQUOT, FULL)
+        with self._changing():
             Path(path).mkdir(0o700)
+        if source is None or not filled:
             return
-        if measure(source).excessive:
-            raise ScratchFullError(errno.EDQUOT, f"its files exceed {MAX_BYTES >> 20} MB or {MAX_FILES} files")
         try:
-            shutil.copytree(source, path, symlinks=True)
+            shutil.copytree(source, path, symlinks=True, dirs_exist_ok=True)
         except OSError as error:
-            remove(path)
+            self.remove(path)
             raise OSError(errno.ENOSPC, "its files could not be copied") from error
 
     def freeze(self, path: str) -> str:
         """Move a live directory out of reach; returns where to."""
         frozen = self.frozen_name(path)
-        Path(path).rename(frozen)
+        with self._changing():
+            Path(path).rename(frozen)
         return frozen
 
+    def remove(self, path: str) -> None:
+        """Remove a directory, live or frozen, with all that a program may have made of it."""
+        with self._changing():
+            _remove(path)
 
-def measure(path: str) -> Usage:
-    """What is in `path`; counting stops once it is excessive."""
+    def sweep(self, known: Container[str]) -> None:
+        """Remove what processes made beside the `known` live directories in the moments in which they could."""
+        if not self._privileged:
+            with os.scandir(self._listing) as entries:
+                found = [f"{self.live}/{entry.name}" for entry in entries]
+            for path in found:
+                if path not in known:
+                    self.remove(path)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """While directories are made and removed."""
+        if self._privileged:
+            yield
+            return
+        Path(self.live).chmod(0o300)
+        try:
+            yield
+        finally:
+            Path(self.live).chmod(0o100)
+
+
+def is_full(path: str) -> bool:
+    """Whether more is in the directory `path` than a process may keep there. Never follows a link.
+
+    What cannot be counted is too much: folders that may not be read, paths that are too long for the system.
+    """
     files = size = 0
-    for entry in _walk(path):
-        files += 1
-        with contextlib.suppress(FileNotFoundError):
-            size += entry.stat(follow_symlinks=False).st_size
-        if (usage := Usage(files, size)).excessive:
-            return usage
-    return Usage(files, size)
-
-
-def _walk(path: str) -> Iterator[os.DirEntry[str]]:
     folders = [(path, 0)]
     while folders:
         folder, depth = folders.pop()
-        with contextlib.suppress(FileNotFoundError, PermissionError), os.scandir(folder) as entries:
-            for entry in entries:
-                yield entry
-                if entry.is_dir(follow_symlinks=False):
-                    if depth >= _MAX_DEPTH:
-                        raise ScratchFullError(errno.EDQUOT, f"its folders are nested more than {_MAX_DEPTH} deep")
-                    folders.append((entry.path, depth + 1))
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    files += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append((entry.path, depth + 1))
+                    with contextlib.suppress(FileNotFoundError):
+                        size += entry.stat(follow_symlinks=False).st_size
+                    if files > MAX_FILES or size > MAX_BYTES or depth >= _MAX_DEPTH:
+                        return True
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return True
+    return False
 
 
-def remove(path: str) -> None:
-    """Remove a directory with all that a program may have made of it."""
+def _remove(path: str) -> None:
+    target = Path(path)
     try:
-        Path(path).rmdir()  # most are empty
+        target.rmdir()  # most are empty
         return
     except FileNotFoundError:
         return
+    except NotADirectoryError:
+        target.unlink(missing_ok=True)
+        return
     except OSError:
         pass
-
-    def unlock(function: object, name: str, error: object) -> None:
-        with contextlib.suppress(OSError):
-            Path(name).parent.chmod(stat.S_IRWXU)
-            Path(name).chmod(stat.S_IRWXU)
-            function(name)  # type: ignore[operator]
-
-    with contextlib.suppress(RecursionError, OSError):
-        shutil.rmtree(path, onerror=unlock)
-    if Path(path).exists():  # nested deeper than Python can follow
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
+    if target.exists():  # nested deeper than Python can follow, or with folders that their owner may not read
+        subprocess.run(["chmod", "-R", "u+rwx", path], check=False, capture_output=True)
         subprocess.run(["rm", "-rf", path], check=False, capture_output=True)

@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..jail import ForkGrants
-from .scratch import ScratchFullError, ScratchRoot, measure, remove
+from .scratch import FULL, ScratchRoot, is_full
 from .wire import MAX_PACKET, OPEN_FILES, TEMPLATE, pack, pair, unpack
 
 _WATCH_S = 0.1
 _HOST_CHECK_S = 1.0
 _BIRTH_S = 10.0
+_MAX_WHY = 200
 _FORKS_CPU_S = 60  # for the forks that a frozen process makes
 _CREDENTIALS = struct.Struct("3i")
 
@@ -49,6 +50,7 @@ class _Process:
     dropped: bool = False
     ended: int | None = None  # the exit code, negative for a signal
     why: str = ""  # why there is or was no process
+    orphan: bool = False  # because there was nothing to fork it from
 
 
 class Supervisor:
@@ -139,7 +141,10 @@ class Supervisor:
         process = _Process(number, message["of"], None, None, message["bounds"])
         self._processes[number] = process
         try:
-            if parent is None or parent.control is None:
+            if parent is not None and not parent.pid:
+                self._greet(parent)
+            if parent is None or parent.control is None or not parent.pid:
+                process.orphan = True
                 raise OSError(errno.ESRCH, "the process to fork has ended")
             process.group, process.bounds = parent.group, process.bounds or parent.bounds
             process.scratch = self._scratch.name()
@@ -181,7 +186,7 @@ class Supervisor:
         """There will be no process for this order."""
         self._close_control(process)
         if process.scratch is not None:
-            remove(process.scratch)
+            self._scratch.remove(process.scratch)
             process.scratch = None
 
     def _drop(self, number: int) -> None:
@@ -205,14 +210,15 @@ class Supervisor:
             del self._processes[process.id]
 
     def _kill(self, process: _Process) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+        if process.pid and process.ended is None:  # the number of one that has ended may be another's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
     def _tell_status(self, number: int) -> None:
         """Let a process that closed its connection end by itself, so that its exit code is its own."""
         process = self._processes.get(number)
         if process is None:
-            reply: dict[str, Any] = {"ended": None, "why": "there is no such process"}
+            reply: dict[str, Any] = {"ended": None, "why": "there is no such process", "orphan": False}
         else:
             for _ in range(20):
                 if not process.pid or process.ended is not None:
@@ -221,9 +227,9 @@ class Supervisor:
                 self._reap()
             if process.pid and process.ended is None:
                 self._kill(process)
-                reply = {"ended": -int(signal.SIGKILL), "why": process.why}
+                reply = {"ended": -int(signal.SIGKILL), "why": process.why, "orphan": False}
             else:
-                reply = {"ended": process.ended, "why": process.why}
+                reply = {"ended": process.ended, "why": process.why, "orphan": process.orphan}
         self._host.send(pack(reply))
 
     # --- births ---------------------------------------------------------------------------------------------
@@ -235,9 +241,8 @@ class Supervisor:
         if request is None:
             return
         notification, pid = request
-        if pid not in self._by_pid:  # its greeting must be waiting, too
-            for process in list(self._starting.values()):
-                self._greet(process)
+        if pid not in self._by_pid:
+            self._greet_all()
         parent = self._by_pid.get(pid)
         if parent is None or not parent.orders:
             self._grants.deny(notification, errno.EPERM)
@@ -249,6 +254,10 @@ class Supervisor:
         else:
             self._grants.allow(notification)
 
+    def _greet_all(self) -> None:
+        for process in list(self._starting.values()):
+            self._greet(process)
+
     def _greet(self, process: _Process) -> None:
         """Read the first words on a new process's connection: its own, or its parent's that could not fork."""
         control = process.control
@@ -257,6 +266,7 @@ class Supervisor:
         try:
             packet, ancillary, _, _ = control.recvmsg(MAX_PACKET, socket.CMSG_SPACE(_CREDENTIALS.size))
             message = unpack(packet) if packet else {"failed": "its parent ended"}
+            process.orphan = not packet
         except BlockingIOError:
             return
         except (OSError, ValueError):
@@ -271,7 +281,8 @@ class Supervisor:
             self._watched.add(process.id)
             self._admit(process)
         else:
-            process.why = str(message.get("failed", "it was born wrong"))
+            failed = message.get("failed")
+            process.why = failed[:_MAX_WHY] if isinstance(failed, str) else "it was born wrong"
             if parent is not None and "failed" not in message:
                 self._kill(parent)  # it speaks for its child
             self._abandon(process)
@@ -320,6 +331,8 @@ class Supervisor:
                 return
             if not pid:
                 return
+            if pid not in self._by_pid:
+                self._greet_all()  # it may have ended with its greeting unread
             process = self._by_pid.pop(pid, None)
             if process is not None:
                 process.ended = os.waitstatus_to_exitcode(status)
@@ -330,7 +343,7 @@ class Supervisor:
         self._watched.discard(process.id)
         self._close_control(process)
         if process.scratch is not None:
-            remove(process.scratch)
+            self._scratch.remove(process.scratch)
             process.scratch = None
         if process.dropped:
             self._processes.pop(process.id, None)
@@ -350,17 +363,14 @@ class Supervisor:
         if (room.f_bfree, room.f_ffree) == self._room:
             return  # nothing was written anywhere
         self._room = (room.f_bfree, room.f_ffree)
+        self._scratch.sweep({process.scratch for process in self._processes.values() if process.scratch is not None})
         for number in list(self._watched):
             process = self._processes.get(number)
             if process is None or process.scratch is None:
                 self._watched.discard(number)
                 continue
-            try:
-                excessive = measure(process.scratch).excessive
-            except ScratchFullError:
-                excessive = True
-            if excessive:
-                process.why = "its scratch directory was full"
+            if is_full(process.scratch):
+                process.why = FULL
                 self._kill(process)
 
     def _end_changelings(self) -> None:

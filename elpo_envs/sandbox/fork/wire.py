@@ -26,6 +26,7 @@ OUTPUT = 6  # what reached the standard descriptors past `sys.stdout`
 
 OPEN_FILES = 64  # a process's descriptors are below this
 MAX_PACKET = 1 << 16
+SCRATCH_FULL = 93  # exit code of a process that has left more in its scratch directory than can be copied
 READY = b"\x01"  # the first byte that a process sends to the host
 
 

@@ -20,6 +20,7 @@ import socket
 import sys
 import time
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def launch(host: socket.socket, root: str, options: dict[str, Any]) -> int:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_BADNESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    jail.adopt_orphans()
     zygote = os.fork()
     if not zygote:
         jail.set_death_signal()
@@ -66,6 +68,7 @@ def launch(host: socket.socket, root: str, options: dict[str, Any]) -> int:
     host.close()
     signal.signal(signal.SIGTERM, lambda *_: os.kill(zygote, signal.SIGKILL))
     status = _await(zygote, parent)
+    _end_orphans()
     shutil.rmtree(root, ignore_errors=True)
     return status
 
@@ -83,6 +86,23 @@ def _await(zygote: int, parent: int) -> int:
                 os.kill(zygote, signal.SIGKILL)
             continue
         signal.sigtimedwait([signal.SIGCHLD], _HOST_CHECK_S)
+
+
+def _end_orphans() -> None:
+    """End what was forked by a session's code instead of ours, and so did not die with the zygote."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                for child in _children():
+                    os.kill(child, signal.SIGKILL)
+                os.waitpid(-1, 0)
+
+
+def _children() -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                yield int(entry.name)
 
 
 def _run_zygote(host: socket.socket, root: str, options: dict[str, Any], surroundings: dict[str, Any]) -> None:
@@ -150,12 +170,12 @@ def _be_template(control: socket.socket, zygote: int, directories: Any, disabled
         for standard in (0, 1, 2):
             os.set_inheritable(standard, True)
         os.chdir("/")
-        template = node.Node(zygote, directories.link)
         bounds = jail.Bounds(address_space_bytes=None, cpu_s=None, open_files=None)  # the supervisor sets these
         spec = jail.JailSpec(
             read=jail.read_paths(), write=(directories.live,), keep=(wire.CONTROL,), bounds=bounds, disabled=disabled
         )
-        report = jail.enter(spec)
+        report = jail.enter(spec)  # which clears the environment
+        template = node.Node(zygote, directories.link)
         listener = [] if report.listener is None else [report.listener]
         message = wire.pack(
             {"active": list(report.active), "missing": dict(report.missing), "isolated": report.isolated}

@@ -10,7 +10,7 @@ from .namespaces import Unshared, mount_tmpfs, unshare
 from .notify import ForkGrants
 from .paths import read_paths
 from .probe import LAYER_MEANING, LAYERS, probe
-from .process import Bounds, set_death_signal
+from .process import Bounds, adopt_orphans, set_death_signal
 from .syscalls import machine
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "JailReport",
     "JailSpec",
     "Unshared",
+    "adopt_orphans",
     "enter",
     "fork_sibling",
     "machine",

@@ -15,6 +15,7 @@ from .kernel import (
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_CLEAR_ALL,
     PR_CAPBSET_DROP,
+    PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
@@ -169,6 +170,15 @@ def set_death_signal() -> None:
         OSError: the kernel refuses.
     """
     prctl(PR_SET_PDEATHSIG, _SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies, in place of the process with number 1.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def make_undumpable() -> None:

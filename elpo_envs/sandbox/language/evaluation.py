@@ -74,6 +74,8 @@ class Evaluation:
         frame = sys._getframe(1)
         scope = self._confined(frame.f_globals if globals is None else globals)
         local = locals if locals is not None else frame.f_locals if globals is None else scope
+        if type(local) is dict and local is not scope:  # `typing` passes a module's namespace here
+            local = self._confined(local)
         return eval(self._code(source, "eval"), scope, local)
 
     def library_exec(self, source: Any, globals: Any = None, locals: Any = None) -> None:

@@ -80,12 +80,12 @@ class Imports:
         if item == "*" or getattr(view, item, MISSING) is not MISSING:
             return
         child = f"{name}.{item}"
-        if isinstance(getattr(sys.modules[name], item, None), ModuleType) or item.startswith("_"):
+        is_module = isinstance(getattr(sys.modules[name], item, None), ModuleType)
+        if is_module or item.startswith("_") or not self._policy.allows(child):
             raise ImportError(f"import of {item!r} from {name!r} is not allowed", name=name)
-        if self._policy.allows(child):
-            with contextlib.suppress(ModuleNotFoundError):  # then the statement says that there is no such name
-                importlib.import_module(child)
-                self._views.imported(child)
+        with contextlib.suppress(ModuleNotFoundError):  # then the statement says that there is no such name
+            importlib.import_module(child)
+            self._views.imported(child)
 
     def _own_module(self, name: str, otherwise: ImportError) -> ModuleType:
         """The module in the file `name`.py of the working directory, run as user code; raises without such a file."""
@@ -99,21 +99,24 @@ class Imports:
         module.__dict__.update(__builtins__=self._builtins, __file__=str(path))
         self._own[name] = module
         self._views.add(module)
-        sys.modules.setdefault(name, module)  # where `dataclasses` and `typing` look names up
+        self.list_own()
         try:
             exec(code, module.__dict__)
         except BaseException:
-            self._forget(name)
+            self.unlist_own()
+            del self._own[name]
+            self._views.remove(module)
+            self.list_own()
             raise
         return module
 
-    def forget_own(self) -> None:
-        """Forget the session's own modules."""
-        for name in list(self._own):
-            self._forget(name)
+    def list_own(self) -> None:
+        """Put the session's own modules into `sys.modules`, where `dataclasses` and `typing` look names up."""
+        for name, module in self._own.items():
+            sys.modules.setdefault(name, module)
 
-    def _forget(self, name: str) -> None:
-        module = self._own.pop(name)
-        self._views.remove(module)
-        if sys.modules.get(name) is module:
-            del sys.modules[name]
+    def unlist_own(self) -> None:
+        """The inverse of `list_own`."""
+        for name, module in self._own.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]

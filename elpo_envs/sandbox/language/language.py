@@ -58,12 +58,14 @@ class Language:
         for name, substitute in substitutes.items():
             if hasattr(builtins, name):  # `help` is there only where `site` was imported
                 views.replace(getattr(builtins, name), substitute)
+            getattr(substitute, "__func__", substitute).__qualname__ = name  # which its errors show
             self.builtins[name] = substitute
         self.builtins[GUARD] = attributes.guard
         views.replace(operator.attrgetter, attributes.attrgetter)
         views.replace(operator.methodcaller, attributes.methodcaller)
         views.stand_in("sys", System())
         self._shadows = Shadows(evaluation, attributes, self.builtins)
+        views.hide(self._shadows.over_builtins())
 
     def compile(self, code: str, filename: str) -> tuple[CodeType, CodeType | None]:
         """Compile `code` as everything up to a final expression statement, and that expression (or None).
@@ -88,12 +90,13 @@ class Language:
         """`install` for a while; the recursion limit is put back as well."""
         limit, path = sys.getrecursionlimit(), list(sys.path)
         self.install()
+        self._imports.list_own()
         try:
             yield
         finally:
             self._installed = False
             self._shadows.remove()
-            self._imports.forget_own()
+            self._imports.unlist_own()
             sys.setrecursionlimit(limit)
             sys.path[:] = path
 

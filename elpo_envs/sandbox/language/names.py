@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _DENIED = """
     __subclasses__ __bases__ __base__ __mro__ mro __globals__ __code__ __closure__ __builtins__ __import__ __loader__
-    __spec__ __reduce__ __reduce_ex__ func_globals func_code func_closure
+    __spec__ __reduce__ __reduce_ex__ __array_namespace__ func_globals func_code func_closure
     tb_frame tb_next f_back f_builtins f_code f_generator f_globals f_locals f_trace
     gi_frame gi_code gi_yieldfrom cr_frame cr_code cr_await cr_origin ag_frame ag_code ag_await
     co_argcount co_branches co_cellvars co_code co_consts co_exceptiontable co_filename co_firstlineno co_flags

@@ -21,6 +21,7 @@ _WELL_KNOWN = """
     bisect collections copy csv datetime decimal fractions functools heapq itertools json math mpmath networkx numpy
     operator pandas pathlib random re scipy statistics string sympy sys time typing
 """
+_MAX_SHOWN = 30
 _SHOWN_FIRST = frozenset(_WELL_KNOWN.split())
 
 # Parts of allowed packages that load code, run programs or reach the network.
@@ -32,6 +33,7 @@ _REFUSED_PARTS = frozenset(
         "numpy.ctypeslib",
         "numpy.distutils",
         "numpy.f2py",
+        "pandas.compat.pickle_compat",
         "pandas.io.clipboard",
         "pandas.io.pickle",
         "pandas.io.sql",
@@ -85,7 +87,7 @@ class LanguagePolicy:
     def refusal(self, module: str) -> str:
         """The message for an import of `module`, with what could be imported instead."""
         names = {name.partition(".")[0] for name in self.allowed_imports} - {"__future__"}
-        shown = sorted(names & _SHOWN_FIRST) or sorted(names)[:20]
+        shown = sorted(names if len(names) <= _MAX_SHOWN else names & _SHOWN_FIRST or names)[:_MAX_SHOWN]
         more = len(names) - len(shown)
         listing = ", ".join(shown) + (f" and {more} more" if more else "")
         return f"import of {module!r} is not allowed; allowed: {listing or 'nothing'}"

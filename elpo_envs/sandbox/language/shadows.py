@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
+import pickle
 import sys
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .attributes import Attributes
 from .evaluation import Evaluation
@@ -16,10 +18,33 @@ _ABSENT = object()
 _FOLDER = str(Path(__file__).parent)
 
 
+# numpy's readers of files, by their names before and since version 2.
+_UNPICKLING = (
+    "numpy.lib.format",
+    "numpy.lib.npyio",
+    "numpy.lib._format_impl",
+    "numpy.lib._npyio_impl",
+)
+
+
+class _WriteOnlyPickle:
+    """Stands in for `pickle`: reading a pickle runs what it says."""
+
+    dump = staticmethod(pickle.dump)
+    dumps = staticmethod(pickle.dumps)
+    UnpicklingError = pickle.UnpicklingError
+
+    @staticmethod
+    def load(*_: Any, **__: Any) -> NoReturn:
+        raise ValueError("reading pickled objects is not allowed; save arrays of numbers, or text such as JSON")
+
+    loads = load
+
+
 class Shadows:
     """Names put into the namespaces of library modules, over the builtins that those modules use."""
 
-    def __init__(self, evaluation: Evaluation, attributes: Attributes, builtins: dict[str, Any]) -> None:
+    def __init__(self, evaluation: Evaluation, attributes: Attributes, namespace: dict[str, Any]) -> None:
         evaluate, run, compile_, read = (
             evaluation.library_eval,
             evaluation.library_exec,
@@ -27,7 +52,7 @@ class Shadows:
             attributes.getattr,
         )
         table = types.ModuleType("builtins")
-        table.__dict__.update(builtins)
+        table.__dict__.update(namespace)
         both = {"eval": evaluate, "exec": run, "compile": compile_}
         walks = [walk for walk in ("walk_tb", "_walk_tb_with_full_positions") if hasattr(traceback, walk)]
         self._names: Mapping[str, Mapping[str, Any]] = {
@@ -37,6 +62,7 @@ class Shadows:
             "traceback": {walk: _without_our_frames(getattr(traceback, walk)) for walk in walks},
             "typing": {"eval": evaluate, "compile": compile_},
             "mpmath.identification": {"eval": evaluate},
+            **{name: {"pickle": _WriteOnlyPickle} for name in _UNPICKLING},
             "pandas.core.computation.expr": {"getattr": read},
             "pandas.core.computation.scope": {"getattr": read},
             "patsy.eval": {"eval": evaluate, "compile": compile_},
@@ -46,6 +72,10 @@ class Shadows:
             "sympy.utilities.lambdify": {**both, "builtins": table},
         }
         self._before: dict[str, dict[str, Any]] = {}
+
+    def over_builtins(self) -> list[Any]:
+        """What is put into libraries under the names of builtins, which the libraries do not hold themselves."""
+        return [value for names in self._names.values() for key, value in names.items() if hasattr(builtins, key)]
 
     def put(self) -> None:
         """Shadow the names in the modules that are imported by now."""

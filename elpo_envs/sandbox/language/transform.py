@@ -50,6 +50,11 @@ class _Transformer(RestrictingNodeTransformer):
             "Name": self._name,
         }
 
+    @property
+    def guarded(self) -> bool:
+        """Whether a guard was put in place."""
+        return bool(self._guards)
+
     def rewrite(self, tree: ast.AST) -> None:
         """Judge all of `tree`, putting guards in place; what is refused is in `found` afterwards."""
         pending = [tree]
@@ -109,15 +114,14 @@ class _Transformer(RestrictingNodeTransformer):
         """Refuse a denied name; guard a load that needs it."""
         if node.attr in DENIED:
             self._refuse_attribute(node, node.attr)
-        elif not isinstance(node.ctx, ast.Load) or not needs_guard(node.attr):
             return node
-        elif node.attr in FORMATS and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if not isinstance(node.ctx, ast.Load) or not needs_guard(node.attr):
+            return node
+        if node.attr in FORMATS and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             if refused := check_fields(node.value.value):
                 self._refuse_attribute(node, refused)
             return node
-        else:
-            return self._guarded(node)
-        return node
+        return self._guarded(node)
 
     def _refuse_attribute(self, node: ast.Attribute, name: str) -> None:
         end = node.end_col_offset or 0
@@ -142,17 +146,28 @@ def restricted_tree(source: str | bytes, filename: str, mode: Mode = "exec") -> 
         SyntaxError: it is not Python.
         RestrictedError: the policy does not admit it; the message starts with the line.
     """
+    return _restrict(source, filename, mode)[0]
+
+
+def _restrict(source: str | bytes, filename: str, mode: Mode) -> tuple[Any, bool]:
+    """The tree of `restricted_tree`, and whether there are guards in it."""
     tree = compile(source, filename, mode, ast.PyCF_ONLY_AST, dont_inherit=True)
     transformer = _Transformer()
     transformer.rewrite(tree)
     if transformer.found:
         raise _refusal(min(transformer.found), source, filename)
-    return tree
+    return tree, transformer.guarded
 
 
 def compile_restricted(source: str | bytes, filename: str, mode: Mode) -> CodeType:
     """`compile` under the policy; raises as `restricted_tree` does."""
-    code: CodeType = compile(restricted_tree(source, filename, mode), filename, mode, dont_inherit=True)
+    tree, guarded = _restrict(source, filename, mode)
+    try:
+        code: CodeType = compile(tree, filename, mode, dont_inherit=True)
+    except RecursionError:  # a source may be nested three times as deep as a tree
+        if guarded:
+            raise
+        code = compile(source, filename, mode, dont_inherit=True)
     return code
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +17,7 @@ _SHOWN_DUNDERS = ("__name__", "__doc__", "__version__", "__all__", "__package__"
 # Functions that run code or programs given as text.
 _REFUSED = frozenset(
     {
+        ("numpy.testing", "measure"),
         ("numpy.testing", "rundocs"),
         ("numpy.testing", "runstring"),
         ("pandas", "read_pickle"),
@@ -44,6 +45,7 @@ class Views:
         self._policy = policy
         self._builtins = builtins
         self._replaced: dict[int, tuple[Any, Any]] = {}  # identity -> (the original, kept alive, and its substitute)
+        self._hidden: dict[int, Any] = {}  # by identity
         self._views: dict[str, ModuleType] = {}
         self._ways: set[str] = set()  # views that show nothing but the way to a submodule
         self._late: set[str] = set()  # views that are filled when names are asked for
@@ -57,6 +59,10 @@ class Views:
     def replace(self, original: Any, substitute: Any) -> None:
         """Show `substitute` wherever a library has `original` under a public name."""
         self._replaced[id(original)] = (original, substitute)
+
+    def hide(self, values: Iterable[Any]) -> None:
+        """Show none of `values`, which we put into libraries ourselves."""
+        self._hidden.update({id(value): value for value in values})
 
     def add(self, module: ModuleType) -> None:
         """Let `module`, which is the session's own, be seen as it is."""
@@ -130,7 +136,7 @@ class Views:
         if isinstance(value, ModuleType):
             if (public := self._allowed_name(holder, key, value)) is not None:
                 namespace[key] = self.view(public, value)
-        elif holder not in self._ways and (holder, key) not in _REFUSED:
+        elif holder not in self._ways and (holder, key) not in _REFUSED and id(value) not in self._hidden:
             found = self._replaced.get(id(value))
             namespace[key] = value if found is None else found[1]
 

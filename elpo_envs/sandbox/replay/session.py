@@ -11,7 +11,6 @@ ends itself, also in the middle of a call, and with it what the code started. St
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import queue
@@ -23,6 +22,7 @@ import time
 import types
 import warnings
 from collections.abc import Sequence
+from json import dumps, loads  # by name: code may replace them in their module
 from typing import NamedTuple
 
 if not __package__:
@@ -72,7 +72,7 @@ def serve(scratch: str) -> None:
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(source, requests, scratch), daemon=True).start()
     _prepare_for_forks(source, sink)
-    settings = Settings(**json.loads(requests.get()))
+    settings = Settings(**loads(requests.get()))
     _bound_process(settings)
     # The depth at which the code meets RecursionError must not depend on how the session was started.
     sys.setrecursionlimit(1000 + _depth())
@@ -86,7 +86,7 @@ def serve(scratch: str) -> None:
     write_frame(sink, b"[]")
     while True:
         replies = []
-        for item in json.loads(requests.get()):
+        for item in loads(requests.get()):
             if isinstance(item, int):
                 interpreter.reseed(item)
                 continue
@@ -95,7 +95,7 @@ def serve(scratch: str) -> None:
             if os.getpid() != process:
                 os._exit(0)  # the code forked and its child came back here; only the parent may reply
             _stop_alarm()
-        write_frame(sink, json.dumps(replies).encode())
+        write_frame(sink, dumps(replies).encode())
 
 
 def _receive(source: int, requests: queue.SimpleQueue[bytes], scratch: str) -> None:
