@@ -23,8 +23,8 @@ from ..frames import read_frame, write_frame
 from ..interpreter import Interpreter
 from ..jail import fork_sibling, set_death_signal
 from ..language import Language, LanguagePolicy
-from .adopt import adopt_files
-from .scratch import is_full
+from .adopt import adopt_files, nameless_bytes
+from .scratch import MAX_BYTES, is_full
 from .wire import CONTROL, MAX_PACKET, OUTPUT, READY, REQUEST, SCRATCH, SCRATCH_FULL, pack, unpack
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
@@ -111,6 +111,7 @@ class Node:
         frame = read_frame(REQUEST)
         if frame is None:
             os._exit(0)  # nobody wanted this one
+        gc.collect()  # only what is new since the fork; later collections then come at the same moments in every branch
         request = loads(frame)
         interpreter = self._interpreter
         if interpreter is None:
@@ -131,7 +132,7 @@ class Node:
             if os.getpid() != process:
                 os._exit(0)  # outside the jail code can fork, and its child came back here
         self._come_to_rest()
-        if is_full(self._real_scratch):
+        if is_full(self._real_scratch) or nameless_bytes() > MAX_BYTES:
             os._exit(SCRATCH_FULL)
         with contextlib.suppress(OSError):
             write_frame(REQUEST, dumps(replies).encode())

@@ -80,14 +80,19 @@ class Process:
         self._connection.close()
         return reply
 
+    def _wait(self, writing: bool, deadline: float) -> Wait:
+        if not self.alive:
+            raise ProcessLostError("it was given up")
+        return Wait(self._connection.fileno(), writing, deadline)
+
     def _await_birth(self) -> Conversation[int]:
         """The process's first byte, which the kernel marks with its id as this process sees it."""
-        if not (yield Wait(self._connection.fileno(), False, time.monotonic() + _BIRTH_S)):
+        if not (yield self._wait(False, time.monotonic() + _BIRTH_S)):
             raise NotBornError("it was not born in time")
         try:
             # No room for descriptors, so that none can be planted here.
             ready, ancillary, _, _ = self._connection.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
-        except ConnectionError:
+        except OSError:
             ready, ancillary = b"", []
         if ready != READY:
             raise NotBornError("it was not born")
@@ -107,7 +112,7 @@ class Process:
 
     def _send(self, data: memoryview, deadline: float) -> Conversation[None]:
         while data := self._send_some(data):
-            if not (yield Wait(self._connection.fileno(), True, deadline)):
+            if not (yield self._wait(True, deadline)):
                 raise TimeoutError
 
     def _receive(self, size: int, deadline: float) -> Conversation[bytes]:
@@ -116,10 +121,10 @@ class Process:
             try:
                 part = self._connection.recv(size - len(data))
             except BlockingIOError:
-                if not (yield Wait(self._connection.fileno(), False, deadline)):
+                if not (yield self._wait(False, deadline)):
                     raise TimeoutError from None
                 continue
-            except ConnectionError:
+            except OSError:  # also of our own end, if the pool was given up meanwhile
                 part = b""
             if not part:
                 raise ProcessLostError("it closed its connection")

@@ -265,15 +265,17 @@ class Supervisor:
             return
         try:
             packet, ancillary, _, _ = control.recvmsg(MAX_PACKET, socket.CMSG_SPACE(_CREDENTIALS.size))
-            message = unpack(packet) if packet else {"failed": "its parent ended"}
-            process.orphan = not packet
+            message = unpack(packet) if packet else {"failed": "it, or its parent, ended"}
         except BlockingIOError:
             return
         except (OSError, ValueError):
-            message, ancillary = {"failed": "it was born wrong"}, []
+            packet, message, ancillary = b"?", {"failed": "it was born wrong"}, []
         del self._starting[control.fileno()]
         self._poll.unregister(control)
+        if not packet:
+            self._reap()
         parent = self._processes.get(process.parent)
+        process.orphan = not packet and (parent is None or parent.ended is not None)
         pids = [_CREDENTIALS.unpack(data)[0] for _, kind, data in ancillary if kind == socket.SCM_CREDENTIALS]
         if "hello" in message and pids and pids[0] not in self._by_pid:
             process.pid = pids[0]

@@ -12,8 +12,8 @@ Control messages are single packets of JSON, with descriptors attached where not
 
 from __future__ import annotations
 
-import json
 import socket
+from json import dumps, loads  # by name: code may replace them in their module
 from typing import Any
 
 TEMPLATE = 0  # the id of the node from which sessions are forked
@@ -32,13 +32,13 @@ READY = b"\x01"  # the first byte that a process sends to the host
 
 def pack(message: dict[str, Any]) -> bytes:
     """A control message as one packet."""
-    return json.dumps(message).encode()
+    return dumps(message).encode()
 
 
 def unpack(packet: bytes) -> dict[str, Any]:
     """The inverse of `pack`; raises ValueError for anything else, which a hostile process may send."""
     try:
-        message = json.loads(packet)
+        message = loads(packet)
     except (ValueError, RecursionError) as error:
         raise ValueError("not a control message") from error
     if not isinstance(message, dict):

@@ -1,7 +1,8 @@
 """The language layer: Python with the doors to the operating system closed, and messages that say so.
 
 It is defence in depth over a confined process and not a boundary of its own: memory can be reached through
-numpy, and no list of forbidden names is complete. Ordinary code compiles to the byte code it always had.
+numpy, a class pattern reads whatever attributes its class names while the program runs, and no list of forbidden
+names is complete. Ordinary code compiles to the byte code it always had.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +40,7 @@ class Imports:
         name: str,
         globals: Mapping[str, Any] | None = None,
         locals: Mapping[str, Any] | None = None,
-        fromlist: tuple[str, ...] | None = (),
+        fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
         """The builtin `__import__`: what an `import` statement calls.
@@ -48,6 +48,8 @@ class Imports:
         Raises:
             ImportError: the policy does not allow it, or there is no such module.
         """
+        if type(fromlist) is list and not fromlist and globals is locals is not None:
+            return _imported_by_c(name)
         if level:
             raise ImportError("relative imports are not possible: this code is not part of a package")
         name, wanted = plain_name(name, "module name"), tuple(fromlist or ())
@@ -120,3 +122,13 @@ class Imports:
         for name, module in self._own.items():
             if sys.modules.get(name) is module:
                 del sys.modules[name]
+
+
+def _imported_by_c(name: str) -> ModuleType:
+    """Import what a function written in C needs, such as `_strptime` for `datetime.strptime`.
+
+    It calls the `__import__` of the code that called it, in a way of its own, and takes the module from
+    `sys.modules`: what it is given here does not matter, and so holds nothing.
+    """
+    importlib.import_module(name)
+    return ModuleType(name)

@@ -27,9 +27,11 @@ GUARDED: frozenset[str] = FORMATS | {
     "__dict__",
     "__getattribute__",
     "__self__",
+    "_flavour",
     "_module",
-    "modules",
     "bltns",
+    "modules",
+    "parser",
     *_MODULES.split(),
     *(f"_{name}" for name in _MODULES.split()),
 }

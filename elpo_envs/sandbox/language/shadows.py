@@ -17,7 +17,6 @@ from .evaluation import Evaluation
 _ABSENT = object()
 _FOLDER = str(Path(__file__).parent)
 
-
 # numpy's readers of files, by their names before and since version 2.
 _UNPICKLING = (
     "numpy.lib.format",

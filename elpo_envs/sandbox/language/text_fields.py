@@ -8,11 +8,18 @@ import string
 from .names import DENIED
 
 _MAX_NESTING = 4
+_MAX_REMEMBERED = 1000
+
+
+def check_fields(text: str) -> str | None:
+    """The first attribute name in the fields of `text` that may not be read, or None. Broken fields pass."""
+    if "." not in text:
+        return None
+    return _remembered(text) if len(text) <= _MAX_REMEMBERED else _first_denied(text, _MAX_NESTING)
 
 
 @functools.lru_cache(maxsize=256)
-def check_fields(text: str) -> str | None:
-    """The first attribute name in the fields of `text` that may not be read, or None. Broken fields pass."""
+def _remembered(text: str) -> str | None:
     return _first_denied(text, _MAX_NESTING)
 
 

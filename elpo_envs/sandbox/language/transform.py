@@ -16,10 +16,10 @@ GUARD = "_getattr_"
 
 # Kinds of nodes that the base class would rewrite or refuse.
 _KINDS = """
-    Module Call Subscript ListComp SetComp GeneratorExp DictComp comprehension For With Assign AugAssign AnnAssign
-    NamedExpr Nonlocal ExceptHandler TryStar FunctionDef AsyncFunctionDef Lambda ClassDef Import ImportFrom Await
-    AsyncFor AsyncWith Match match_case MatchValue MatchSingleton MatchSequence MatchMapping MatchStar MatchAs MatchOr
-    TypeAlias TypeVar ParamSpec TypeVarTuple
+    Module Constant Call Subscript ListComp SetComp GeneratorExp DictComp comprehension For With Assign AugAssign
+    AnnAssign NamedExpr Nonlocal ExceptHandler TryStar FunctionDef AsyncFunctionDef Lambda ClassDef Import ImportFrom
+    Await AsyncFor AsyncWith Match match_case MatchValue MatchSingleton MatchSequence MatchMapping MatchStar MatchAs
+    MatchOr TypeAlias TypeVar ParamSpec TypeVarTuple
 """
 _ADMITTED = frozenset(_KINDS.split())
 
