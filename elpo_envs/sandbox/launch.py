@@ -10,6 +10,9 @@ from pathlib import Path
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
+# The memory allocator that pyarrow, and with it pandas, brings along would start a thread.
+NO_BACKGROUND_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+
 
 def command(program: str | Path, *arguments: str) -> list[str]:
     """A command line that runs the file `program`: as isolated as `python -I`, except that PYTHONHASHSEED is heeded."""
@@ -27,4 +30,5 @@ def environment() -> dict[str, str]:
     # More threads than asked for would not fit into the address space of a session on a large machine.
     threads = dict.fromkeys(_THREAD_VARIABLES, "1") | threads
     user = {"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {}
-    return kept | threads | user | {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LANG": "C.UTF-8"}
+    fixed = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LANG": "C.UTF-8", **NO_BACKGROUND_THREADS}
+    return kept | threads | user | fixed

@@ -10,11 +10,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from .wire import OPEN_FILES, OUTPUT
+from .wire import OPEN_FILES, SPARE
 
 _COPY_BYTES = 1 << 20
 _user_descriptors = select.poll()  # tells in one system call which of them are open; files are always ready
-for _descriptor in range(OUTPUT + 1, OPEN_FILES):
+for _descriptor in range(SPARE + 1, OPEN_FILES):
     _user_descriptors.register(_descriptor, select.POLLIN | select.POLLOUT)
 # What `open` may be given again, from what F_GETFL says.
 _KEPT_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_DIRECTORY

@@ -23,9 +23,10 @@ from ..frames import read_frame, write_frame
 from ..interpreter import Interpreter
 from ..jail import fork_sibling, set_death_signal
 from ..language import Language, LanguagePolicy
+from ..launch import NO_BACKGROUND_THREADS
 from .adopt import adopt_files, nameless_bytes
 from .scratch import MAX_BYTES, is_full
-from .wire import CONTROL, MAX_PACKET, OUTPUT, READY, REQUEST, SCRATCH, SCRATCH_FULL, pack, unpack
+from .wire import CONTROL, MAX_PACKET, OUTPUT, READY, REQUEST, SCRATCH, SCRATCH_FULL, SPARE, pack, unpack
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _SIGNALS = signal.valid_signals()
@@ -51,7 +52,7 @@ class Node:
         # By the link, paths that a program keeps stay right in the next process, whose directory is another.
         os.getcwd = lambda: self._by_link(self._getcwd())
         os.path.realpath = lambda path, **how: self._by_link(self._realpath(path, **how))  # type: ignore[assignment]
-        os.environ.update(HOME=link, TMPDIR=link)
+        os.environ.update(HOME=link, TMPDIR=link, **NO_BACKGROUND_THREADS)
         tempfile.tempdir = None
         sys.argv = [""]
         sys.path.insert(0, "")  # modules that the code wrote can be imported, as at the prompt
@@ -100,6 +101,7 @@ class Node:
             os.chdir(scratch)
         capture_descriptors(OUTPUT)
         adopt_files(order["from"], scratch)
+        os.dup2(0, SPARE, inheritable=False)
         if order["wait"] and not os.read(CONTROL, MAX_PACKET):
             os._exit(0)
         if not _coming(REQUEST):
@@ -132,6 +134,8 @@ class Node:
             if os.getpid() != process:
                 os._exit(0)  # outside the jail code can fork, and its child came back here
         self._come_to_rest()
+        with contextlib.suppress(OSError):
+            os.close(SPARE)
         if is_full(self._real_scratch) or nameless_bytes() > MAX_BYTES:
             os._exit(SCRATCH_FULL)
         with contextlib.suppress(OSError):

@@ -23,6 +23,7 @@ CONTROL = 3  # from and to the supervisor
 REQUEST = 4  # from and to the host; closed once the process is frozen
 SCRATCH = 5  # the process's scratch directory
 OUTPUT = 6  # what reached the standard descriptors past `sys.stdout`
+SPARE = 7  # kept from the code, so that there is one to work with when it has used up the others
 
 OPEN_FILES = 64  # a process's descriptors are below this
 MAX_PACKET = 1 << 16
