@@ -38,9 +38,17 @@ def test_the_environment_example_prints_what_its_comments_say(tmp_path: Path) ->
     assert done.stdout.split() == promised == ["42", "43"]
 
 
+def test_the_sandbox_example_prints_what_its_comments_say(capsys: pytest.CaptureFixture[str]) -> None:
+    example = blocks("python")[1]
+    exec(example, {"__name__": "example"})
+    promised = re.search(r"# (\(1, .*\))", example)
+    assert promised is not None
+    assert capsys.readouterr().out.splitlines() == [promised[1]] * 2
+
+
 def test_the_algorithm_example_is_an_algorithm() -> None:
     scope: dict[str, object] = {"__name__": "example"}
-    exec(blocks("python")[1], scope)
+    exec(blocks("python")[2], scope)
     algorithm = scope["rloo"](n_total=4)  # type: ignore[operator]
     assert isinstance(algorithm, Algorithm)
     tree = RolloutTree("t", (1,))

@@ -33,6 +33,8 @@ _END_S = 10.0
 _MANY = 8
 _MUCH_MEMORY = 32 << 20
 
+_ids = itertools.count(TEMPLATE + 1)  # of all pools, so that a process of one is never taken for one of another
+
 
 @dataclass(frozen=True)
 class Cap:
@@ -41,10 +43,20 @@ class Cap:
     Attributes:
         processes: frozen and waiting processes.
         memory_mb: memory that they have to themselves, in MiB, by estimate.
+
+    What calls under way need is never ended, even if that is more.
+
+    Raises:
+        ValueError: a bound is not a whole number of at least 1.
     """
 
     processes: int
     memory_mb: int
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"Cap.{name} must be a whole number of at least 1, not {value!r}")
 
     @staticmethod
     def default() -> Cap:
@@ -98,7 +110,6 @@ class Pool:
     ) -> None:
         self.owner = os.getpid()
         self.cap = Cap.default() if cap is None else cap
-        self._ids = itertools.count(TEMPLATE + 1)
         self._lock = threading.Lock()
         self._broken = False
         self._condemned: deque[int] = deque()
@@ -144,9 +155,12 @@ class Pool:
         Raises:
             SandboxError: the zygote is gone.
         """
-        self._make_room()
+        if parent is not None and not self.owns(parent):
+            raise SandboxError("the process to fork is gone")
+        with contextlib.nullcontext() if parent is None else parent.pinned():
+            self._make_room()
         ours, theirs = socket.socketpair()
-        number = next(self._ids)
+        number = next(_ids)
         message: dict[str, Any] = {"fork": number, "of": parent.id if parent else TEMPLATE, "bounds": bounds}
         with theirs:
             try:
@@ -239,7 +253,7 @@ class Pool:
 
     def _end_oldest(self) -> bool:
         """End what was used longest ago; False if all are at work."""
-        victim = next((p for r in list(self._living.values()) if (p := r()) is not None and not p.busy), None)
+        victim = next((p for r in list(self._living.values()) if (p := r()) is not None and not p.pins), None)
         if victim is None:
             return False
         victim.retire()

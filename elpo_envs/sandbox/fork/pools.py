@@ -8,6 +8,7 @@ import os
 import threading
 
 from elpo_envs.sandbox import jail
+from elpo_envs.sandbox.base import SandboxError
 from elpo_envs.sandbox.fork.pool import Pool
 
 # With the parts that sympy and numpy import only when they are first needed, and what programs use most.
@@ -18,6 +19,7 @@ DEFAULT_PRELOAD = (
 )
 
 _pool: Pool | None = None
+_exiting = False
 _lock = threading.Lock()
 _preload: tuple[str, ...] = DEFAULT_PRELOAD
 
@@ -30,6 +32,8 @@ def current_pool() -> Pool:
     """
     global _pool
     with _lock:
+        if _exiting:
+            raise SandboxError("the interpreter is exiting")
         if _pool is None or not _pool.alive():
             if _pool is not None:
                 _pool.shut_down()
@@ -74,7 +78,8 @@ def preload(*names: str) -> None:
 
 
 def _shut_down() -> None:
-    global _pool
+    global _pool, _exiting
+    _exiting = True  # threads that still run calls must not start another one
     if _pool is not None and _pool.owner == os.getpid():
         _pool.shut_down()
         _pool = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from elpo_envs.sandbox.fork.waiting import Conversation, Wait
 from elpo_envs.sandbox.fork.wire import READY
@@ -32,13 +33,13 @@ class Process:
     Attributes:
         id: its number in the pool.
         alive: False once it was ended by the host, whoever still refers to it.
-        busy: whether a request is under way.
+        pins: by how many it is being used; a process with a pin is not ended to make room.
     """
 
     def __init__(self, number: int, connection: socket.socket, parent: Process | None) -> None:
         self.id = number
         self.alive = True
-        self.busy = False
+        self.pins = 0
         self._pid = 0
         self._resident = 0  # pages
         self._parent = parent  # until this one is measured
@@ -52,6 +53,15 @@ class Process:
         self._parent = None
         self._connection.close()
 
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Keep the process from being ended to make room."""
+        self.pins += 1
+        try:
+            yield
+        finally:
+            self.pins -= 1
+
     def exchange(
         self, payload: bytes, timeout_s: float, meanwhile: Callable[[], None] = lambda: None
     ) -> Conversation[bytes]:
@@ -63,9 +73,8 @@ class Process:
             TimeoutError: `timeout_s` of wall-clock time went by.
             ProcessLostError: there was no reply.
         """
-        self.busy = True
         request = LENGTH.pack(len(payload)) + payload
-        try:
+        with self.pinned():
             unsent = self._send_some(request)  # what is there at its birth, the process need not wait for
             self._pid = yield from self._await_birth()
             deadline = time.monotonic() + timeout_s
@@ -75,8 +84,6 @@ class Process:
             if size > MAX_REPLY_BYTES:
                 raise ProcessLostError("it wrote an unreadable reply")
             reply = yield from self._receive(size, deadline)
-        finally:
-            self.busy = False
         self._connection.close()
         return reply
 

@@ -8,14 +8,16 @@ compared with the first time, and the session is refused where it differs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elpo_envs.sandbox.base import Capabilities, Execution, Fidelity, Limits, SandboxError, SandboxSnapshot
 from elpo_envs.sandbox.endings import not_repeated, process_ended, process_killed, stopped
-from elpo_envs.sandbox.fork.pool import Ending, Pool
+from elpo_envs.sandbox.fork.pool import Pool
 from elpo_envs.sandbox.fork.pools import current_pool, lacking_layers, running_pool
 from elpo_envs.sandbox.fork.process import NotBornError, Process, ProcessLostError
 from elpo_envs.sandbox.fork.scratch import FULL
@@ -113,35 +115,44 @@ class ForkSandbox:
     def _attempt(self, code: str) -> Conversation[Execution]:
         yield from self._rebuild()
         state = self._opened()
-        pool, process = self._take_next(state)
-        try:
-            (reply,) = yield from self._exchange(process, state, [*pending_reseeds(state), code], 1)
-        except TimeoutError:
-            execution = stopped(f"{self.limits.wall_s:g} s")
-        except ProcessLostError as lost:
-            ending = pool.end(process)
-            if ending.exit_code is None or isinstance(lost, NotBornError):
-                self._make_way(pool, ending)
-                raise SandboxError(f"no process could be forked for the call: {ending.why or lost}") from lost
-            if ending.exit_code == SCRATCH_FULL:
-                execution = process_killed(FULL)
+        holder = self._held_by(state)
+        with _pinned(holder):
+            pool, process = self._take_next(holder)
+            try:
+                (reply,) = yield from self._exchange(process, state, [*pending_reseeds(state), code], 1)
+            except TimeoutError:
+                execution = stopped(f"{self.limits.wall_s:g} s")
+            except ProcessLostError as lost:
+                execution = self._explain(pool, process, lost)
+            except BaseException:
+                self._next = None
+                del process
+                pool.flush()
+                raise
             else:
-                execution = process_ended(ending.exit_code, ending.why or str(lost), self.limits)
-        except BaseException:
-            self._next = None
+                digest = extend_digest(state.digest, [reply])
+                pool.keep(process)
+                self._state = replace(state, calls=(*state.calls, code), digest=digest, live=process)
+                return Execution(*reply)
+            self._next = None  # it would have been forked from the process that is given up
             del process
             pool.flush()
-            raise
-        else:
-            digest = extend_digest(state.digest, [reply])
-            self._advance(replace(state, calls=(*state.calls, code), digest=digest), process)
-            return Execution(*reply)
-        self._next = None  # it would have been forked from the process that is given up
-        del process
-        pool.flush()
-        if (holder := self._held_by(state)) is not None:
-            self._fork_ahead(holder)
-        return execution
+            if holder is not None:
+                self._fork_ahead(holder)
+            return execution
+
+    def _explain(self, pool: Pool, process: Process, lost: ProcessLostError) -> Execution:
+        """What to say of a process that was lost; raises SandboxError if the code is not to blame."""
+        ending = pool.end(process)
+        if ending.exit_code is None or isinstance(lost, NotBornError):
+            if ending.orphan and self._state is not None:
+                self._state = replace(self._state, live=None)
+            elif not ending.orphan:
+                pool.relieve()
+            raise SandboxError(f"no process could be forked for the call: {ending.why or lost}") from lost
+        if ending.exit_code == SCRATCH_FULL:
+            return process_killed(FULL)
+        return process_ended(ending.exit_code, ending.why or str(lost), self.limits)
 
     def _exchange(
         self, process: Process, state: SandboxSnapshot, items: list[str | int], replies: int
@@ -169,11 +180,6 @@ class ForkSandbox:
             raise SandboxError("the sandbox has no session: call open() or restore() first")
         return self._state
 
-    def _advance(self, state: SandboxSnapshot, process: Process) -> None:
-        """The session is now `state`, which `process` holds; what held it before goes unless a snapshot has it."""
-        self._pool().keep(process)
-        self._state = replace(state, live=process)
-
     def _held_by(self, state: SandboxSnapshot) -> Process | None:
         """The process that holds `state`, if there is one in the pool."""
         process = state.live
@@ -198,18 +204,12 @@ class ForkSandbox:
         """Have the next process forked as soon as `parent` is frozen, so that the next call finds it ready."""
         self._next = self._fork(parent)
 
-    def _take_next(self, state: SandboxSnapshot) -> tuple[Pool, Process]:
+    def _take_next(self, holder: Process | None) -> tuple[Pool, Process]:
+        """The process for the next call: the one forked ahead, or a new one."""
         process, self._next = self._next, None
         if process is None or not process.alive or not self._pool().owns(process):
-            process = self._fork(self._held_by(state))
+            process = self._fork(holder)
         return self._pool(), process
-
-    def _make_way(self, pool: Pool, ending: Ending) -> None:
-        """Mend what kept a process from being forked, before the next attempt."""
-        if not ending.orphan:
-            pool.relieve()
-        elif self._state is not None:
-            self._state = replace(self._state, live=None)
 
     def _rebuild(self) -> Conversation[None]:
         """Repeat the session's calls where no process holds it; raises SandboxError if that leads elsewhere."""
@@ -217,22 +217,29 @@ class ForkSandbox:
         if not target.calls or self._held_by(target) is not None:
             return
         self._next = None
-        state, process = SandboxSnapshot(target.seed, (), "", self.fidelity), None
+        state = SandboxSnapshot(target.seed, (), "", self.fidelity)
         pending: list[str | int] = []
         for item in items_of(target):
             pending.append(item)
-            if isinstance(item, int):
-                continue
-            child = self._fork(process)
-            try:
-                replies = yield from self._exchange(child, state, pending, 1)
-            except (TimeoutError, ProcessLostError) as error:
-                raise SandboxError(
-                    f"the session's {len(target.calls)} calls could not be repeated: {error!r}"
-                ) from error
-            self._pool().keep(child)
-            state = replace(state, digest=extend_digest(state.digest, replies))
-            process, pending = child, []
+            if isinstance(item, str):
+                state = yield from self._repeat(state, pending)
+                pending = []
         if state.digest != target.digest:
             raise SandboxError(not_repeated(len(target.calls)))
-        self._state = replace(target, live=process)
+        self._state = replace(target, live=state.live)
+
+    def _repeat(self, state: SandboxSnapshot, items: list[str | int]) -> Conversation[SandboxSnapshot]:
+        """One step of a rebuild: the session after `items`, the last of which is a call."""
+        holder = state.live
+        with _pinned(holder):
+            pool, process = self._take_next(holder)
+            try:
+                replies = yield from self._exchange(process, state, items, 1)
+            except (TimeoutError, ProcessLostError) as error:
+                raise SandboxError(f"the session's calls could not be repeated: {error!r}") from error
+            pool.keep(process)
+            return replace(state, digest=extend_digest(state.digest, replies), live=process)
+
+
+def _pinned(process: Process | None) -> AbstractContextManager[None]:
+    return contextlib.nullcontext() if process is None else process.pinned()

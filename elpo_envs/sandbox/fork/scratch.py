@@ -79,7 +79,7 @@ class ScratchRoot:
     def remove(self, path: str) -> None:
         """Remove a directory, live or frozen, with all that a program may have made of it."""
         with self._changing():
-            _remove(path)
+            remove_tree(path)
 
     def sweep(self, known: Container[str]) -> None:
         """Remove what processes made beside the `known` live directories in the moments in which they could."""
@@ -129,7 +129,8 @@ def is_full(path: str) -> bool:
     return False
 
 
-def _remove(path: str) -> None:
+def remove_tree(path: str) -> None:
+    """Remove a directory, whatever a program may have made of it; nothing is raised."""
     target = Path(path)
     try:
         target.rmdir()  # most are empty

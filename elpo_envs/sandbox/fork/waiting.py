@@ -73,7 +73,8 @@ async def _until(wait: Wait) -> bool:
     add, remove = (loop.add_writer, loop.remove_writer) if wait.writing else (loop.add_reader, loop.remove_reader)
     add(wait.descriptor, note)
     try:
-        await asyncio.wait_for(came, max(0.0, wait.deadline - time.monotonic()))
+        async with asyncio.timeout(max(0.0, wait.deadline - time.monotonic())):
+            await came
     except TimeoutError:
         return False
     finally:

@@ -14,7 +14,6 @@ import importlib
 import json
 import os
 import resource
-import shutil
 import signal
 import socket
 import sys
@@ -69,7 +68,9 @@ def launch(host: socket.socket, root: str, options: dict[str, Any]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os.kill(zygote, signal.SIGKILL))
     status = _await(zygote, parent)
     _end_orphans()
-    shutil.rmtree(root, ignore_errors=True)
+    if mounted:
+        jail.unmount(root)
+    scratch.remove_tree(root)
     return status
 
 
@@ -136,10 +137,7 @@ def _run_zygote(host: socket.socket, root: str, options: dict[str, Any], surroun
         bounded = "rlimits" not in options["disabled"]
         supervisor.Supervisor(host, ours, template, listener, directories, bounded).run()
     finally:
-        for path in (directories.live, root):
-            with contextlib.suppress(OSError):
-                Path(path).chmod(0o700)
-        shutil.rmtree(root, ignore_errors=True)
+        scratch.remove_tree(directories.live)
 
 
 def _import(name: str) -> bool:

@@ -6,7 +6,7 @@ processes without the rest of the project, so it imports nothing from outside it
 
 from .clone import fork_sibling, prepare_fork
 from .entry import ISOLATING, JailReport, JailSpec, enter
-from .namespaces import Unshared, mount_tmpfs, unshare
+from .namespaces import Unshared, mount_tmpfs, unmount, unshare
 from .notify import ForkGrants
 from .paths import read_paths
 from .probe import LAYER_MEANING, LAYERS, probe
@@ -31,5 +31,6 @@ __all__ = [
     "probe",
     "read_paths",
     "set_death_signal",
+    "unmount",
     "unshare",
 ]

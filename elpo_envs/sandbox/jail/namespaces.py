@@ -20,6 +20,7 @@ _NEWPID = 0x2000_0000
 _NEWNET = 0x4000_0000
 _ALL = _NEWUSER | _NEWNS | _NEWNET | _NEWPID | _NEWIPC | _NEWUTS
 
+_MNT_DETACH = 2
 _MS_NOSUID = 2
 _MS_NODEV = 4
 _MS_NOEXEC = 8
@@ -104,6 +105,15 @@ def mount_tmpfs(path: str, bytes: int, inodes: int) -> bool:
     flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     try:
         invoke("mount", b"tmpfs", os.fsencode(path), b"tmpfs", flags, options.encode())
+    except OSError:
+        return False
+    return True
+
+
+def unmount(path: str) -> bool:
+    """Take away what `mount_tmpfs` put on `path`, with all that is in it; False if there is nothing to take away."""
+    try:
+        invoke("umount2", os.fsencode(path), ctypes.c_int(_MNT_DETACH))
     except OSError:
         return False
     return True
