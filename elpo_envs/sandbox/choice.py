@@ -82,12 +82,18 @@ def _build(name: str, limits: Limits | None, policy: LanguagePolicy | None, isol
 
 
 def _complain(sandbox: Sandbox, isolation: Isolation) -> None:
-    lacking = "; ".join(f"{layer}: {why}" for layer, why in jail.probe().items() if why is not None)
-    reason = lacking if sandbox.name != "replay" and lacking else "this backend confines accidents only"
     text = (
-        f"sandbox {sandbox.name!r} does not isolate the code it runs from this machine ({reason}); "
+        f"sandbox {sandbox.name!r} does not isolate the code it runs from this machine ({_lacking(sandbox)}); "
         "'elpo sandbox check' says what that means"
     )
     if isolation == "required":
         raise SandboxError(f"{text}. isolation='required' forbids that; 'preferred' would allow it")
     warnings.warn(text, IsolationWarning, stacklevel=3)
+
+
+def _lacking(sandbox: Sandbox) -> str:
+    if sandbox.name != "fork":
+        return "this backend confines accidents only"
+    from elpo_envs.sandbox.fork.pools import lacking_layers  # not to be imported elsewhere than on Linux
+
+    return "; ".join(f"{layer}: {why}" for layer, why in lacking_layers().items())

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from elpo_envs.sandbox.fork.waiting import Conversation, Wait
 from elpo_envs.sandbox.fork.wire import READY
@@ -16,7 +17,7 @@ from elpo_envs.sandbox.frames import LENGTH
 MAX_REPLY_BYTES = 4 << 20
 _BIRTH_S = 30.0
 _CREDENTIALS = struct.Struct("3i")
-_PAGE = 4096
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class ProcessLostError(Exception):
@@ -25,6 +26,13 @@ class ProcessLostError(Exception):
 
 class NotBornError(ProcessLostError):
     """A process was never there, or ended before it could have a request."""
+
+
+@dataclass
+class _Size:
+    """Pages in memory of a process, once frozen; 0 before it was measured. Outlives the process."""
+
+    resident: int = 0
 
 
 class Process:
@@ -41,8 +49,8 @@ class Process:
         self.alive = True
         self.pins = 0
         self._pid = 0
-        self._resident = 0  # pages
-        self._parent = parent  # until this one is measured
+        self._size = _Size()
+        self._parent_size = None if parent is None else parent._size
         self._connection = connection
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         connection.setblocking(False)
@@ -50,7 +58,6 @@ class Process:
     def retire(self) -> None:
         """Note that the process is to be used no more. Its end is the pool's affair."""
         self.alive = False
-        self._parent = None
         self._connection.close()
 
     @contextlib.contextmanager
@@ -150,9 +157,9 @@ class Process:
                 fields = os.read(descriptor, 1024).rpartition(b")")[2].split()
             finally:
                 os.close(descriptor)
-            faults, self._resident = int(fields[7]), int(fields[21])
+            faults, self._size.resident = int(fields[7]), int(fields[21])
         except (OSError, ValueError, IndexError):
             return 0
-        grown = 0 if self._parent is None else self._resident - self._parent._resident
-        self._parent = None
+        before = self._parent_size
+        grown = 0 if before is None or not before.resident else self._size.resident - before.resident
         return max(faults, grown) * _PAGE

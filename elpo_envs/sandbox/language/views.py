@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterable, Mapping
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from .policy import LanguagePolicy
@@ -25,6 +25,14 @@ _REFUSED = frozenset(
         ("sympy.printing", "preview"),
         ("sympy.printing.preview", "preview"),
         ("types", "CodeType"),
+    }
+)
+
+# Functions that import what they are told to, wherever a library shows them: the module that defines one, its name.
+_IMPORTING = frozenset(
+    {
+        ("pandas.compat._optional", "import_optional_dependency"),
+        ("sympy.external.importtools", "import_module"),
     }
 )
 
@@ -136,6 +144,8 @@ class Views:
         if isinstance(value, ModuleType):
             if (public := self._allowed_name(holder, key, value)) is not None:
                 namespace[key] = self.view(public, value)
+        elif isinstance(value, FunctionType) and (value.__module__, value.__name__) in _IMPORTING:
+            return
         elif holder not in self._ways and (holder, key) not in _REFUSED and id(value) not in self._hidden:
             found = self._replaced.get(id(value))
             namespace[key] = value if found is None else found[1]
