@@ -85,7 +85,7 @@ class SandboxSnapshot:
         digest: hash over the executions those calls gave; a replay that differs is refused.
         fidelity: how exact a restore is while what `live` refers to is there; see `restored`.
         reseeds: `(n, seed)` for every time the random generators were reseeded, after the first `n` calls.
-        live: a backend's own handle on a frozen session in this process, or None. Never serialised.
+        live: a backend's own handle on a frozen session in this process, or None. Never serialised, nor pickled.
     """
 
     seed: int
@@ -94,6 +94,12 @@ class SandboxSnapshot:
     fidelity: Fidelity
     reseeds: tuple[tuple[int, int], ...] = ()
     live: Any = None
+
+    def __deepcopy__(self, memo: object) -> SandboxSnapshot:
+        return self  # a value, that nobody changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "live": None}  # for other processes
 
     @property
     def restored(self) -> Fidelity:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from elpo_envs.sandbox.base import SandboxError
-from elpo_envs.sandbox.fork.process import Process
+from elpo_envs.sandbox.fork.process import Process, SessionSettings
 from elpo_envs.sandbox.fork.wire import MAX_PACKET, TEMPLATE, pack, pair, unpack
 from elpo_envs.sandbox.launch import command, environment
 
@@ -85,12 +85,12 @@ class Ending:
     Attributes:
         exit_code: negative for a signal; None if it never ran.
         why: what the supervisor knows of it, or "".
-        orphan: whether it never ran because the process to fork was gone.
+        no_room: whether it never ran because the system had no room for it.
     """
 
     exit_code: int | None
     why: str
-    orphan: bool
+    no_room: bool
 
 
 class Pool:
@@ -146,22 +146,24 @@ class Pool:
         """Whether this process owns it and it still runs."""
         return not self._broken and self.owner == os.getpid() and self._zygote.poll() is None
 
-    def fork(self, parent: Process | None, bounds: tuple[int, int] | None = None) -> Process:
-        """Order a fork of `parent`, or of the template for None, with `bounds`: seconds of CPU time a call, and MiB.
+    def fork(self, parent: Process | None, settings: SessionSettings) -> Process:
+        """Order a fork of `parent`, whose session has `settings`, or of the template for None.
 
         It comes to be while the caller goes on, once `parent` is frozen; where it does not, the first exchange
         with it says so.
 
         Raises:
-            SandboxError: the zygote is gone.
+            SandboxError: the zygote or the process to fork is gone, or this process may open no more descriptors.
         """
         if parent is not None and not self.owns(parent):
             raise SandboxError("the process to fork is gone")
         with contextlib.nullcontext() if parent is None else parent.pinned():
             self._make_room()
-        ours, theirs = socket.socketpair()
+            ours, theirs = self._connection()
         number = next(_ids)
-        message: dict[str, Any] = {"fork": number, "of": parent.id if parent else TEMPLATE, "bounds": bounds}
+        message: dict[str, Any] = {"fork": number, "of": TEMPLATE, "bounds": [settings.cpu_s, settings.memory_mb]}
+        if parent is not None:
+            message.update(of=parent.id, bounds=None)
         with theirs:
             try:
                 with self._lock:
@@ -171,10 +173,20 @@ class Pool:
                 ours.close()
                 self._break()
                 raise SandboxError("the sandbox's zygote has died") from error
-        process = Process(number, ours, parent)
+        process = Process(number, ours, settings, parent)
         weakref.finalize(process, self._discard, number, ours).atexit = False
         self._living[number] = weakref.ref(process)
         return process
+
+    def _connection(self) -> tuple[socket.socket, socket.socket]:
+        try:
+            return socket.socketpair()
+        except OSError:
+            self.relieve()  # every process that waits for a call has a descriptor here
+        try:
+            return socket.socketpair()
+        except OSError as error:
+            raise SandboxError(f"no connection to a session could be made: {error.strerror}") from error
 
     def owns(self, process: Process) -> bool:
         """Whether `process` is one of this pool's that was not ended."""
@@ -208,7 +220,7 @@ class Pool:
         except BaseException:
             self._break()
             raise
-        return Ending(reply["ended"], str(reply["why"]), bool(reply["orphan"]))
+        return Ending(reply["ended"], str(reply["why"]), bool(reply["no_room"]))
 
     def relieve(self) -> None:
         """End the half of the processes that was used longest ago: the system had no room for another one."""

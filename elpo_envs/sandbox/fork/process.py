@@ -15,7 +15,7 @@ from elpo_envs.sandbox.fork.wire import READY
 from elpo_envs.sandbox.frames import LENGTH
 
 MAX_REPLY_BYTES = 4 << 20
-_BIRTH_S = 30.0
+_BIRTH_S = 15.0
 _CREDENTIALS = struct.Struct("3i")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -26,6 +26,27 @@ class ProcessLostError(Exception):
 
 class NotBornError(ProcessLostError):
     """A process was never there, or ended before it could have a request."""
+
+
+class NeverBornError(NotBornError):
+    """A process was not born within `_BIRTH_S`: whoever was to fork did not."""
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What a session is started with, and keeps in all its processes.
+
+    Attributes:
+        cpu_s: seconds of CPU time for one call.
+        memory_mb: address space, in MiB.
+        output_chars: characters of text from one call.
+        allowed_imports: what the language layer lets code import; None for no such layer.
+    """
+
+    cpu_s: int
+    memory_mb: int
+    output_chars: int
+    allowed_imports: tuple[str, ...] | None
 
 
 @dataclass
@@ -40,12 +61,16 @@ class Process:
 
     Attributes:
         id: its number in the pool.
+        settings: those of its session.
         alive: False once it was ended by the host, whoever still refers to it.
         pins: by how many it is being used; a process with a pin is not ended to make room.
     """
 
-    def __init__(self, number: int, connection: socket.socket, parent: Process | None) -> None:
+    def __init__(
+        self, number: int, connection: socket.socket, settings: SessionSettings, parent: Process | None
+    ) -> None:
         self.id = number
+        self.settings = settings
         self.alive = True
         self.pins = 0
         self._pid = 0
@@ -70,7 +95,7 @@ class Process:
             self.pins -= 1
 
     def exchange(
-        self, payload: bytes, timeout_s: float, meanwhile: Callable[[], None] = lambda: None
+        self, payload: bytes, timeout_s: float, meanwhile: Callable[[], None] | None = None
     ) -> Conversation[bytes]:
         """Send the request and return the reply, both without their length; the process is frozen afterwards.
 
@@ -86,7 +111,8 @@ class Process:
             self._pid = yield from self._await_birth()
             deadline = time.monotonic() + timeout_s
             yield from self._send(unsent, deadline)
-            meanwhile()
+            if meanwhile is not None:
+                meanwhile()
             size = LENGTH.unpack((yield from self._receive(LENGTH.size, deadline)))[0]
             if size > MAX_REPLY_BYTES:
                 raise ProcessLostError("it wrote an unreadable reply")
@@ -102,7 +128,7 @@ class Process:
     def _await_birth(self) -> Conversation[int]:
         """The process's first byte, which the kernel marks with its id as this process sees it."""
         if not (yield self._wait(False, time.monotonic() + _BIRTH_S)):
-            raise NotBornError("it was not born in time")
+            raise NeverBornError("it was not born in time")
         try:
             # No room for descriptors, so that none can be planted here.
             ready, ancillary, _, _ = self._connection.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))

@@ -19,7 +19,7 @@ from elpo_envs.sandbox.base import Capabilities, Execution, Fidelity, Limits, Sa
 from elpo_envs.sandbox.endings import not_repeated, process_ended, process_killed, stopped
 from elpo_envs.sandbox.fork.pool import Pool
 from elpo_envs.sandbox.fork.pools import current_pool, lacking_layers, running_pool
-from elpo_envs.sandbox.fork.process import NotBornError, Process, ProcessLostError
+from elpo_envs.sandbox.fork.process import NeverBornError, NotBornError, Process, ProcessLostError, SessionSettings
 from elpo_envs.sandbox.fork.scratch import FULL
 from elpo_envs.sandbox.fork.waiting import Conversation, drive, drive_async
 from elpo_envs.sandbox.fork.wire import SCRATCH_FULL
@@ -110,6 +110,8 @@ class ForkSandbox:
             except SandboxError as error:
                 failure = error
                 self._next = None
+                if isinstance(error.__cause__, NeverBornError):
+                    break  # it has taken long enough
         return Execution(f"SandboxError: {failure}", "sandbox_failure")
 
     def _attempt(self, code: str) -> Conversation[Execution]:
@@ -145,10 +147,10 @@ class ForkSandbox:
         """What to say of a process that was lost; raises SandboxError if the code is not to blame."""
         ending = pool.end(process)
         if ending.exit_code is None or isinstance(lost, NotBornError):
-            if ending.orphan and self._state is not None:
-                self._state = replace(self._state, live=None)
-            elif not ending.orphan:
+            if ending.no_room:
                 pool.relieve()
+            elif self._state is not None:
+                self._state = replace(self._state, live=None)  # that process cannot, or will not, be forked
             raise SandboxError(f"no process could be forked for the call: {ending.why or lost}") from lost
         if ending.exit_code == SCRATCH_FULL:
             return process_killed(FULL)
@@ -160,7 +162,12 @@ class ForkSandbox:
         limits = self.limits
         settings = {"seed": state.seed, "output_chars": limits.output_chars, "allowed_imports": self._allowed_imports}
         payload = json.dumps({"settings": settings, "items": items}).encode()
-        frame = yield from process.exchange(payload, limits.wall_s, lambda: self._prepare(process))
+        ahead = self._going_on and "fork_grants" in self._pool().jail.active
+        meanwhile = (lambda: self._fork_ahead(process)) if ahead else None
+        frame = yield from process.exchange(payload, limits.wall_s, meanwhile)
+        if self._going_on and not ahead:  # without grants, an order to a process that is not frozen would be early
+            self._fork_ahead(process)
+        self._going_on = True
         try:
             return decode_replies(frame, replies, limits.output_chars)
         except UnreadableReplyError as error:
@@ -181,24 +188,21 @@ class ForkSandbox:
         return self._state
 
     def _held_by(self, state: SandboxSnapshot) -> Process | None:
-        """The process that holds `state`, if there is one in the pool."""
-        process = state.live
-        if isinstance(process, Process) and process.alive and self._pool().owns(process):
-            return process
-        return None
+        """The process that holds `state`, if there is one in the pool, with this sandbox's settings."""
+        process, pool = state.live, self._own_pool or running_pool()
+        if not isinstance(process, Process) or pool is None or not pool.owns(process):
+            return None
+        return process if process.alive and process.settings == self._settings() else None
 
     def _fork(self, parent: Process | None) -> Process:
         pool = self._pool()
         if parent is not None:
             pool.touch(parent)
-        bounds = None if parent is not None else (math.ceil(self.limits.cpu_s), self.limits.memory_mb)
-        return pool.fork(parent, bounds)
+        return pool.fork(parent, self._settings())
 
-    def _prepare(self, running: Process) -> None:
-        """While a call runs: order the fork for the next one, if one is to be expected."""
-        if self._going_on:
-            self._fork_ahead(running)
-        self._going_on = True
+    def _settings(self) -> SessionSettings:
+        limits = self.limits
+        return SessionSettings(math.ceil(limits.cpu_s), limits.memory_mb, limits.output_chars, self._allowed_imports)
 
     def _fork_ahead(self, parent: Process) -> None:
         """Have the next process forked as soon as `parent` is frozen, so that the next call finds it ready."""

@@ -50,7 +50,7 @@ class _Process:
     dropped: bool = False
     ended: int | None = None  # the exit code, negative for a signal
     why: str = ""  # why there is or was no process
-    orphan: bool = False  # because there was nothing to fork it from
+    no_room: bool = False  # because the system had no room for it
 
 
 class Supervisor:
@@ -144,7 +144,6 @@ class Supervisor:
             if parent is not None and not parent.pid:
                 self._greet(parent)
             if parent is None or parent.control is None or not parent.pid:
-                process.orphan = True
                 raise OSError(errno.ESRCH, "the process to fork has ended")
             process.group, process.bounds = parent.group, process.bounds or parent.bounds
             process.scratch = self._scratch.name()
@@ -218,7 +217,7 @@ class Supervisor:
         """Let a process that closed its connection end by itself, so that its exit code is its own."""
         process = self._processes.get(number)
         if process is None:
-            reply: dict[str, Any] = {"ended": None, "why": "there is no such process", "orphan": False}
+            reply: dict[str, Any] = {"ended": None, "why": "there is no such process", "no_room": False}
         else:
             for _ in range(20):
                 if not process.pid or process.ended is not None:
@@ -227,9 +226,9 @@ class Supervisor:
                 self._reap()
             if process.pid and process.ended is None:
                 self._kill(process)
-                reply = {"ended": -int(signal.SIGKILL), "why": process.why, "orphan": False}
+                reply = {"ended": -int(signal.SIGKILL), "why": process.why, "no_room": False}
             else:
-                reply = {"ended": process.ended, "why": process.why, "orphan": process.orphan}
+                reply = {"ended": process.ended, "why": process.why, "no_room": process.no_room}
         self._host.send(pack(reply))
 
     # --- births ---------------------------------------------------------------------------------------------
@@ -247,9 +246,11 @@ class Supervisor:
         if parent is None or not parent.orders:
             self._grants.deny(notification, errno.EPERM)
             return
+        child = parent.orders.popleft()
         try:
-            self._prepare_fork(parent.orders.popleft(), parent)
+            self._prepare_fork(child, parent)
         except OSError as error:
+            child.no_room = error.errno != errno.EDQUOT
             self._grants.deny(notification, error.errno or errno.ENOSPC)
         else:
             self._grants.allow(notification)
@@ -272,10 +273,7 @@ class Supervisor:
             packet, message, ancillary = b"?", {"failed": "it was born wrong"}, []
         del self._starting[control.fileno()]
         self._poll.unregister(control)
-        if not packet:
-            self._reap()
         parent = self._processes.get(process.parent)
-        process.orphan = not packet and (parent is None or parent.ended is not None)
         pids = [_CREDENTIALS.unpack(data)[0] for _, kind, data in ancillary if kind == socket.SCM_CREDENTIALS]
         if "hello" in message and pids and pids[0] not in self._by_pid:
             process.pid = pids[0]
@@ -285,6 +283,7 @@ class Supervisor:
         else:
             failed = message.get("failed")
             process.why = failed[:_MAX_WHY] if isinstance(failed, str) else "it was born wrong"
+            process.no_room = process.no_room or (bool(packet) and not _room_for_a_process())
             if parent is not None and "failed" not in message:
                 self._kill(parent)  # it speaks for its child
             self._abandon(process)
@@ -381,6 +380,18 @@ class Supervisor:
             if time.monotonic() - process.forked_at > _BIRTH_S and process.group:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.group, signal.SIGKILL)
+
+
+def _room_for_a_process() -> bool:
+    """Whether a fork works at all. A session's word for that it does not could be meant to harm the others."""
+    try:
+        child = os.fork()
+    except OSError:
+        return False
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return True
 
 
 def _bound_cpu(pid: int, seconds: int) -> None:

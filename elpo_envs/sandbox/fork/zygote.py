@@ -189,6 +189,9 @@ def _be_template(control: socket.socket, zygote: int, directories: Any, disabled
 
 
 def _main() -> None:
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGXCPU):  # the host may have ignored or blocked them
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     host = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=int(sys.argv[1]))
     sys.exit(launch(host, sys.argv[2], json.loads(sys.argv[3])))
 
