@@ -33,7 +33,7 @@ class MathEnv(ConversationEnv):
         split: "train", "validation" or "test".
         max_turns, max_tool_calls, max_chars: see `Budgets`.
         protocol: how tool calls are written; "hermes".
-        sandbox: interpreter backend: "fork", "replay", or "auto" for the best one here.
+        sandbox: interpreter backend: "fork", "replay", "pyodide", or "auto" for the best one here.
         render_mode: None, "ansi" or "human".
         dataset_options: arguments of the task source, such as {"min_steps": 3, "max_steps": 4}.
         data_dir: folder of the benchmark files; by default that in the environment variable ELPO_DATA.

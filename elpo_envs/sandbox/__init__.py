@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from elpo_envs.sandbox.base import Capabilities, Execution, Limits, Sandbox, SandboxError, SandboxSnapshot
 from elpo_envs.sandbox.choice import BACKENDS, Isolation, IsolationWarning, available, make_sandbox
+from elpo_envs.sandbox.pyodide import PyodideSandbox
 from elpo_envs.sandbox.replay import ReplaySandbox
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Isolation",
     "IsolationWarning",
     "Limits",
+    "PyodideSandbox",
     "ReplaySandbox",
     "Sandbox",
     "SandboxError",

@@ -10,10 +10,11 @@ from typing import Literal, get_args
 from elpo_envs.sandbox import jail
 from elpo_envs.sandbox.base import Limits, Sandbox, SandboxError
 from elpo_envs.sandbox.language import DEFAULT_IMPORTS, LanguagePolicy
+from elpo_envs.sandbox.pyodide import PyodideSandbox
 from elpo_envs.sandbox.replay import ReplaySandbox
 
 Isolation = Literal["preferred", "required"]
-BACKENDS = ("fork", "replay")
+BACKENDS = ("fork", "replay", "pyodide")
 
 
 class IsolationWarning(UserWarning):
@@ -31,8 +32,12 @@ def why_not_fork() -> str | None:
 
 def available() -> tuple[str, ...]:
     """Names of the backends that `make_sandbox` can build here, the best first, besides "auto"."""
-    names = ["replay"] if why_not_fork() else ["fork", "replay"]
-    return tuple(names)
+    names = ("replay",) if why_not_fork() else ("fork", "replay")
+    return (*names, "pyodide") if PyodideSandbox.installed() else names
+
+
+def _best() -> str:
+    return "replay" if why_not_fork() else "fork"
 
 
 def make_sandbox(
@@ -65,7 +70,7 @@ def make_sandbox(
     if isinstance(allowed_imports, str):
         raise ValueError(f"allowed_imports must be a list of module names, not the string {allowed_imports!r}")
     policy = LanguagePolicy(tuple(DEFAULT_IMPORTS if allowed_imports is None else allowed_imports))
-    sandbox = _build(available()[0] if name == "auto" else name, limits, policy if restricted else None, isolation)
+    sandbox = _build(_best() if name == "auto" else name, limits, policy if restricted else None, isolation)
     if not sandbox.capabilities.isolated:
         _complain(sandbox, isolation)
     return sandbox
@@ -78,6 +83,8 @@ def _build(name: str, limits: Limits | None, policy: LanguagePolicy | None, isol
         from elpo_envs.sandbox.fork.sandbox import ForkSandbox  # not to be imported elsewhere than on Linux
 
         return ForkSandbox(limits, language=policy, isolation_required=isolation == "required")
+    if name == "pyodide":
+        return PyodideSandbox(limits, language=policy, isolation_required=isolation == "required")
     return ReplaySandbox(limits, language=policy)
 
 
@@ -92,6 +99,8 @@ def _complain(sandbox: Sandbox, isolation: Isolation) -> None:
 
 
 def _lacking(sandbox: Sandbox) -> str:
+    if sandbox.name == "pyodide":
+        return "WebAssembly without an OS jail around it"
     if sandbox.name != "fork":
         return "this backend confines accidents only"
     from elpo_envs.sandbox.fork.pools import lacking_layers  # not to be imported elsewhere than on Linux

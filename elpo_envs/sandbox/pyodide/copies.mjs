@@ -11,6 +11,7 @@ const ZEROS = new Uint8Array(PAGE);
 
 export class Copies {
   #machine;
+  #memory;
   #files;
   #latest = null; // the copy that the memory differs least from, as far as is known
   #highest = 0; // memory beyond is known to be zero, or was never in use when it was looked at
@@ -18,10 +19,12 @@ export class Copies {
 
   /**
    * @param machine the Emscripten module.
+   * @param {WebAssembly.Memory} memory its memory.
    * @param {{sealed: string[], fileBytes: number}} options as for `Files`.
    */
-  constructor(machine, { sealed, fileBytes }) {
+  constructor(machine, memory, { sealed, fileBytes }) {
     this.#machine = machine;
+    this.#memory = memory;
     this.#files = new Files(machine.FS, sealed, fileBytes);
     this.#files.record(null);
     this.#held = this.#heldByJavaScript();
@@ -35,7 +38,7 @@ export class Copies {
 
   /** A copy of the machine as it is now, with the bytes that it does not share with the one before. */
   take() {
-    const memory = Buffer.from(this.#machine.memory.buffer);
+    const memory = Buffer.from(this.#memory.buffer);
     const end = this.#end();
     const before = this.#latest?.pages ?? [];
     const changed = [];
@@ -57,7 +60,7 @@ export class Copies {
 
   /** Makes the machine what it was when `copy` was taken. */
   restore(copy) {
-    const memory = Buffer.from(this.#machine.memory.buffer);
+    const memory = Buffer.from(this.#memory.buffer);
     this.#end();
     copy.pages.forEach((page, number) => {
       const at = number * PAGE;
@@ -68,6 +71,7 @@ export class Copies {
     this.#highest = end;
     this.#files.restore(copy.files);
     this.#latest = copy;
+    this.#held = this.#heldByJavaScript(); // nothing in this memory knows of what came later
   }
 
   /** Where the memory ends that is in use, in whole pages. */

@@ -93,7 +93,8 @@ export class Files {
   #seal(node, operations) {
     this.sealed.add(node);
     node.mode &= ~WRITE_BITS;
-    node.node_ops = this.#readOnly(node.node_ops, ["setattr", "mknod", "rename", "unlink", "rmdir", "symlink"], operations);
+    const changes = ["setattr", "mknod", "rename", "unlink", "rmdir", "symlink"];
+    node.node_ops = this.#readOnly(node.node_ops, changes, operations);
     node.stream_ops = this.#readOnly(node.stream_ops, ["write", "msync"], operations);
     if (this.FS.isDir(node.mode)) for (const child of Object.values(node.contents)) this.#seal(child, operations);
   }

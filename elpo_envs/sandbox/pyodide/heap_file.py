@@ -68,25 +68,32 @@ def _stamp(file: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base, "elpo", "pyodide")
+def _cache() -> Path | None:
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path.home() / ".cache", "elpo", "pyodide")
+    except RuntimeError:  # a user without a home directory
+        return None
 
 
 def _write(name: str, contents: bytes) -> Path:
     global _substitute
+    if (folder := _cache()) is not None:
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return _write_into(folder, name, contents)
     try:
-        folder = _cache()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _write_into(folder, name, contents)
-    except OSError:
         if _substitute is None:
             _substitute = Path(tempfile.mkdtemp(prefix="elpo-pyodide-"))
-            atexit.register(shutil.rmtree, _substitute, ignore_errors=True)
-    try:
+            atexit.register(_remove, _substitute, os.getpid())
         return _write_into(_substitute, name, contents)
     except OSError as error:
         raise SandboxError(f"the memory of Pyodide could not be written to a file: {error}") from error
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_into(folder: Path, name: str, contents: bytes) -> Path:
@@ -103,3 +110,12 @@ def _write_into(folder: Path, name: str, contents: bytes) -> Path:
         for old in sorted(folder.glob("*.heap"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
             old.unlink()
     return folder / name
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -29,17 +29,19 @@ class Installation:
 
     Attributes:
         node: path of Node.js.
+        libraries: files that it has in memory while it runs, its dynamic loader among them. Known on Linux only.
         pyodide: folder of the npm package, which holds `pyodide.mjs`.
         version: of Pyodide.
     """
 
     node: Path
+    libraries: tuple[Path, ...]
     pyodide: Path
     version: str
 
 
 def find(package: str | os.PathLike[str] | None = None, node: str = "node") -> Installation:
-    """Look for Node.js and Pyodide; runs `node --version` the first time.
+    """Look for Node.js and Pyodide; runs Node.js for a moment the first time.
 
     Pyodide is taken from `package`, or else from the environment variable ELPO_PYODIDE; either is the package's
     folder, one in which `npm install pyodide` was run, or a `node_modules`. Where neither is given, from a
@@ -52,13 +54,13 @@ def find(package: str | os.PathLike[str] | None = None, node: str = "node") -> I
     Raises:
         SandboxError: one of them is missing or too old; says how to get it.
     """
-    program = _program(node)
+    program, libraries = _program(node)
     folder = _folder(package, program)
     try:
         version = json.loads((folder / "package.json").read_text())["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SandboxError(f"the pyodide package in {folder} is damaged ({error!r}); install it again") from error
-    return Installation(program, folder, str(version))
+    return Installation(program, libraries, folder, str(version))
 
 
 def locate_packages(names: Iterable[str]) -> dict[str, str]:
@@ -85,24 +87,34 @@ def locate_packages(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _program(node: str) -> Path:
+def _program(node: str) -> tuple[Path, tuple[Path, ...]]:
     found = shutil.which(node)
     if found is None:
         raise SandboxError(f"Node.js was not found as {node!r}; install version {OLDEST_NODE} or later from nodejs.org")
-    path = Path(found).resolve()
-    version = _node_version(path)
+    version, path, libraries = _examine(found)
     if version < OLDEST_NODE:
         raise SandboxError(f"Node.js {version} ({path}) is too old; version {OLDEST_NODE} or later is needed")
-    return path
+    return path, libraries
+
+
+# What is called `node` may be a script that starts the right version, so the program itself is asked.
+_QUESTION = """
+const fs = require("fs"), maps = "/proc/self/maps";
+const mapped = fs.existsSync(maps) ? fs.readFileSync(maps, "utf8").match(/\\/.*$/gm) : [];
+console.log(JSON.stringify([process.versions.node, process.execPath, [...new Set(mapped)]]));
+"""
 
 
 @functools.cache
-def _node_version(path: Path) -> int:
+def _examine(node: str) -> tuple[int, Path, tuple[Path, ...]]:
+    """The major version of the program, its real path and the files it has mapped."""
     try:
-        told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=_START_S, check=True).stdout
-        return int(told.strip().removeprefix("v").split(".")[0])
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise SandboxError(f"{path} does not run as Node.js does: {error}") from error
+        line = [node, "-e", _QUESTION]
+        told = subprocess.run(line, capture_output=True, text=True, timeout=_START_S, check=True).stdout
+        version, path, mapped = json.loads(told)
+        return int(version.split(".")[0]), Path(path).resolve(), tuple(Path(file) for file in mapped)
+    except (OSError, ValueError, TypeError, AttributeError, subprocess.SubprocessError) as error:
+        raise SandboxError(f"{node} does not run as Node.js does: {error}") from error
 
 
 def _folder(package: str | os.PathLike[str] | None, node: Path) -> Path:

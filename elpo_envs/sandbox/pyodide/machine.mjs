@@ -1,5 +1,6 @@
 // Starts Pyodide: a Python in WebAssembly, with the doors to this process closed as far as that is possible here.
 
+import crypto from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
@@ -65,7 +66,8 @@ function noteImpurity(watch) {
   for (const [owner, name] of [
     [Date, "now"],
     [performance, "now"],
-    [crypto, "getRandomValues"],
+    [crypto, "randomFillSync"],
+    [crypto.webcrypto, "getRandomValues"],
   ]) {
     const original = owner[name].bind(owner);
     owner[name] = (...given) => {
@@ -77,6 +79,7 @@ function noteImpurity(watch) {
 
 /** Changes what Pyodide's WebAssembly is given and gives, on its way through `WebAssembly.instantiate`. */
 function intercept(watch, heapBytes, memoryBytes) {
+  const caught = { memory: null };
   const instantiate = WebAssembly.instantiate;
   WebAssembly.instantiate = async (source, imports) => {
     const entries = imports?.env;
@@ -87,15 +90,18 @@ function intercept(watch, heapBytes, memoryBytes) {
       if (name in entries) entries[name] = () => -NO_PERMISSION;
     }
     const result = await instantiate(source, imports);
-    const { memory } = result.instance.exports;
+    const memory = entries.memory ?? result.instance.exports.memory;
+    caught.memory = memory;
     const missing = heapBytes - memory.buffer.byteLength;
-    if (missing > 0) memory.grow(Math.ceil(missing / WASM_PAGE));
+    // Where JavaScript makes the memory, before Pyodide 314, it is large enough.
+    if (missing > 0 && !entries.memory) memory.grow(Math.ceil(missing / WASM_PAGE));
     memory.grow = (pages) => {
       if (memory.buffer.byteLength + pages * WASM_PAGE > memoryBytes) throw new RangeError("no more memory");
       return WebAssembly.Memory.prototype.grow.call(memory, pages);
     };
     return result;
   };
+  return caught;
 }
 
 /** Copies a host's Python package, without its tests, or a module into the machine. */
@@ -114,12 +120,12 @@ function copyPackage(FS, from, to) {
  * @param {{pyodide: string, sources: Object<string, string>, packages: Object<string, string>,
  *   heap: string | null, memoryBytes: number}} settings see `process.py`; without `heap` the machine can be saved.
  * @param {Watch} watch ends calls.
- * @returns Pyodide.
+ * @returns Pyodide, and the memory of its WebAssembly.
  */
 export async function startMachine({ pyodide, sources, packages, heap, memoryBytes }, watch) {
   const saved = heap === null ? null : fs.readFileSync(heap);
   noteImpurity(watch);
-  intercept(watch, saved?.length ?? 0, memoryBytes);
+  const caught = intercept(watch, saved?.length ?? 0, memoryBytes);
   const fsInit = async (FS) => {
     FS.mkdirTree("/packages");
     for (const [name, from] of Object.entries(packages)) copyPackage(FS, from, `/packages/${name}`);
@@ -131,7 +137,7 @@ export async function startMachine({ pyodide, sources, packages, heap, memoryByt
   };
   const { loadPyodide } = await import(pathToFileURL(path.join(pyodide, "pyodide.mjs")));
   const silent = () => {}; // for standard input too: without one it would become a descriptor that does not block
-  const machine = await loadPyodide({
+  const python = await loadPyodide({
     indexURL: pyodide,
     jsglobals: {},
     env: { HOME: "/scratch", PYTHONHASHSEED: "0", PYTHONPATH: "/elpo:/packages", PYTHONDONTWRITEBYTECODE: "1" },
@@ -141,6 +147,9 @@ export async function startMachine({ pyodide, sources, packages, heap, memoryByt
     fsInit,
     ...(saved ? { _loadSnapshot: saved } : { _makeSnapshot: true }),
   });
-  machine.setInterruptBuffer([0]);
-  return machine;
+  if (!caught.memory) throw new Error(`version ${python.version} of Pyodide is not one that this can run`);
+  for (const device of ["random", "urandom"]) python.FS.unlink(`/dev/${device}`); // they have bytes in stock
+  python.setInterruptBuffer([0]);
+  delete python._api.config._loadSnapshot; // tens of megabytes that nothing needs any more
+  return { python, memory: caught.memory };
 }

@@ -3,7 +3,7 @@
 // Requests and replies are frames of JSON. The first request holds the settings of `startMachine` and those below;
 // its reply is {ready: true}, or, without a heap to start from, the heap itself, and then the program ends.
 // The others:
-//   {start, forget}   a fresh session with these settings       -> {}
+//   {start}           a fresh session with these settings       -> {}
 //   {reseed}          seed the random generators                -> {}
 //   {run, wall, cpu}  run code, for so many seconds at most     -> [[text, kind]]
 //                     or stopped, with whether what was before is back -> {over: "wall" | "cpu", intact}
@@ -147,16 +147,16 @@ function answer(request, session, shelf) {
 async function main() {
   const settings = JSON.parse(readFrame());
   const watch = new Watch();
-  const machine = await startMachine(settings, watch);
-  const python = (name) => machine.runPython(`from _elpo_sandbox.pyodide.session import ${name}; ${name}`);
+  const { python, memory } = await startMachine(settings, watch);
+  const call = (expression) => python.runPython(`from _elpo_sandbox.pyodide import session; session.${expression}`);
   if (settings.heap === null) {
-    machine.runPython(`from _elpo_sandbox.pyodide.session import prepare; prepare(${JSON.stringify(settings.preload)})`);
-    writeFrame(machine.makeMemorySnapshot());
+    call(`prepare(${JSON.stringify(settings.preload)})`);
+    writeFrame(python.makeMemorySnapshot());
     return;
   }
-  machine.runPython("from _elpo_sandbox.pyodide.session import adopt; adopt()");
-  const ask = python("answer");
-  const session = new Session(ask, watch, new Copies(machine._module, { sealed: SEALED, fileBytes: settings.fileBytes }));
+  call("adopt()");
+  const copies = new Copies(python._module, memory, { sealed: SEALED, fileBytes: settings.fileBytes });
+  const session = new Session(call("answer"), watch, copies);
   const shelf = new Shelf(settings.copiesBytes);
   writeFrame(JSON.stringify({ ready: true }));
   for (let frame = readFrame(); frame !== null; frame = readFrame()) {

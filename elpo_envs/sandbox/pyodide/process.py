@@ -34,9 +34,9 @@ _EXIT_S = 0.5
 _STACK_BYTES = 128 << 20
 _SPARE_STACK_BYTES = 1 << 20
 _NODE_BYTES = 1 << 30
-_NODE_HEAP_MB = 256
-_SYSTEM_PATHS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/dev/urandom")
-_LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-musl-x86_64.so.1")
+_NODE_HEAP_MB = 512
+_SYSTEM_PATHS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/nodejs", "/etc/ld.so.cache", "/dev/urandom")
+_LOADER = "ld-"  # how the names of dynamic loaders begin
 
 
 class SessionLostError(Exception):
@@ -88,6 +88,7 @@ class NodeProcess:
 
     Attributes:
         isolated: whether the jail has all layers that it needs; False where there is none.
+        lacking: layers of the jail that are missing, and why.
         hello: the first frame it sent.
 
     Raises:
@@ -109,13 +110,14 @@ class NodeProcess:
         _running.add(self)
         threading.Thread(target=_receive, args=(self._process, self._frames), daemon=True).start()
         try:
-            self.isolated = jailed and bool(json.loads(self._await_frame(_START_S))["isolated"])
+            told = json.loads(self._await_frame(_START_S)) if jailed else _NO_JAIL
+            self.isolated, self.lacking = bool(told["isolated"]), dict(told["missing"])
             self._send(setup.message(heap), _START_S)
             self.hello = self._await_frame(_START_S)
         except (TimeoutError, SessionLostError, ValueError, TypeError, KeyError) as error:
             said = self._last_words()
-            self.discard()
-            raise SandboxError(f"Pyodide did not start in Node.js: {said or repr(error)}") from error
+            how = f"{error!r}, exit status {self.end()}"
+            raise SandboxError(f"Pyodide did not start in Node.js: {said or how}") from error
         except BaseException:
             self.discard()
             raise
@@ -198,18 +200,15 @@ class NodeProcess:
 def _jailed(setup: Setup, heap: Path | None) -> tuple[list[str], dict[str, str]]:
     node = setup.installation.node
     modules = [str(setup.installation.pyodide), str(setup.installation.pyodide.parent / "ws")]
-    own = [
-        str(node),
-        *map(str, _HERE.glob("*.mjs")),
-        *modules,
-        *setup.packages.values(),
-        *([] if heap is None else [str(heap)]),
-    ]
+    libraries = [str(file) for file in setup.installation.libraries]
+    own = [str(node), *libraries, *map(str, _HERE.glob("*.mjs")), *modules, *setup.packages.values()]
+    if heap is not None:
+        own.append(str(heap))
     options = {
         "command": [str(node), *_NODE_OPTIONS, str(_PROGRAM)],
         "environment": {"OPENSSL_CONF": os.devnull},  # or Node.js ends when it may not read the system's
         "read": [path for path in (*_SYSTEM_PATHS, *own) if os.path.lexists(path)],
-        "execute": [str(Path(path).resolve()) for path in (node, *_LOADERS) if os.path.lexists(path)],
+        "execute": [str(node), *(path for path in libraries if Path(path).name.startswith(_LOADER))],
         "data_bytes": setup.memory_bytes + setup.copies_bytes + _NODE_BYTES,
         "stack_bytes": _STACK_BYTES,
     }
@@ -227,6 +226,7 @@ def _plain(setup: Setup, heap: Path | None) -> tuple[list[str], dict[str, str]]:
     return [str(setup.installation.node), *stack, *_NODE_OPTIONS, str(_PROGRAM)], {**environment(), "TZ": "UTC"}
 
 
+_NO_JAIL: dict[str, Any] = {"isolated": False, "missing": {"jail": f"this system is {sys.platform}, not Linux"}}
 _NODE_OPTIONS = ("--disallow-code-generation-from-strings", f"--max-old-space-size={_NODE_HEAP_MB}")
 
 _running: weakref.WeakSet[NodeProcess] = weakref.WeakSet()
