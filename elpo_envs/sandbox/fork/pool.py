@@ -140,6 +140,7 @@ class Pool:
             self.shut_down()
             raise SandboxError(f"the sandbox's zygote did not start: {error!r}") from error
         self.jail = Jail(tuple(report["active"]), dict(report["missing"]), bool(report["isolated"]))
+        self.counts_forks = "fork_grants" in self.jail.active  # so that one may be ordered before its time
         self.preloaded: tuple[str, ...] = tuple(report["preloaded"])
 
     def alive(self) -> bool:

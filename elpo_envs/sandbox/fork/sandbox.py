@@ -121,7 +121,8 @@ class ForkSandbox:
         with _pinned(holder):
             pool, process = self._take_next(holder)
             try:
-                (reply,) = yield from self._exchange(process, state, [*pending_reseeds(state), code], 1)
+                items: list[str | int] = [*pending_reseeds(state), code]
+                (reply,) = yield from self._exchange(pool, holder, process, state, items)
             except TimeoutError:
                 execution = stopped(f"{self.limits.wall_s:g} s")
             except ProcessLostError as lost:
@@ -157,19 +158,26 @@ class ForkSandbox:
         return process_ended(ending.exit_code, ending.why or str(lost), self.limits)
 
     def _exchange(
-        self, process: Process, state: SandboxSnapshot, items: list[str | int], replies: int
+        self, pool: Pool, holder: Process | None, process: Process, state: SandboxSnapshot, items: list[str | int]
     ) -> Conversation[list[Reply]]:
+        """Have `process`, forked from `holder`, run the items, the last of which is a call."""
         limits = self.limits
-        settings = {"seed": state.seed, "output_chars": limits.output_chars, "allowed_imports": self._allowed_imports}
+        settings = None
+        if holder is None:  # the first process of a session
+            settings = {
+                "seed": state.seed,
+                "output_chars": limits.output_chars,
+                "allowed_imports": self._allowed_imports,
+            }
         payload = json.dumps({"settings": settings, "items": items}).encode()
-        ahead = self._going_on and "fork_grants" in self._pool().jail.active
+        ahead = self._going_on and pool.counts_forks
         meanwhile = (lambda: self._fork_ahead(process)) if ahead else None
         frame = yield from process.exchange(payload, limits.wall_s, meanwhile)
         if self._going_on and not ahead:  # without grants, an order to a process that is not frozen would be early
             self._fork_ahead(process)
         self._going_on = True
         try:
-            return decode_replies(frame, replies, limits.output_chars)
+            return decode_replies(frame, 1, limits.output_chars)
         except UnreadableReplyError as error:
             raise ProcessLostError(str(error)) from error
 
@@ -210,10 +218,11 @@ class ForkSandbox:
 
     def _take_next(self, holder: Process | None) -> tuple[Pool, Process]:
         """The process for the next call: the one forked ahead, or a new one."""
+        pool = self._pool()
         process, self._next = self._next, None
-        if process is None or not process.alive or not self._pool().owns(process):
+        if process is None or not process.alive or not pool.owns(process):
             process = self._fork(holder)
-        return self._pool(), process
+        return pool, process
 
     def _rebuild(self) -> Conversation[None]:
         """Repeat the session's calls where no process holds it; raises SandboxError if that leads elsewhere."""
@@ -238,7 +247,7 @@ class ForkSandbox:
         with _pinned(holder):
             pool, process = self._take_next(holder)
             try:
-                replies = yield from self._exchange(process, state, items, 1)
+                replies = yield from self._exchange(pool, holder, process, state, items)
             except (TimeoutError, ProcessLostError) as error:
                 raise SandboxError(f"the session's calls could not be repeated: {error!r}") from error
             pool.keep(process)
