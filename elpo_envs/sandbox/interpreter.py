@@ -101,7 +101,7 @@ class Interpreter:
     def rehearse(self) -> None:
         """Do what a call does, and leave no trace of it. Afterwards a forked process owns the memory that takes."""
         kept = self.namespace, self._sources, linecache.cache.get("<python:1>")
-        self.namespace, self._sources = {"__builtins__": self.namespace["__builtins__"]}, {}
+        self.namespace, self._sources = {}, {}
         self.execute("x = 1\nx")
         self.namespace, self._sources, first = kept
         if first is None:

@@ -1,26 +1,21 @@
-"""The host's side of a Node.js process: start it in the jail, speak to it, end it, on any system."""
+"""A Node.js process: start it, in the jail where there is one, and ask it."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
+import functools
 import json
 import os
-import queue
-import subprocess
 import sys
 import tempfile
-import threading
-import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from elpo_envs.sandbox.base import SandboxError
-from elpo_envs.sandbox.frames import UnreadableReplyError, read_frame, write_frame
 from elpo_envs.sandbox.launch import command, environment
+from elpo_envs.sandbox.piped import PipedProcess, SessionLostError, start_process
 from elpo_envs.sandbox.pyodide.installation import Installation
 
 MAX_FRAME_BYTES = 256 << 20
@@ -29,18 +24,12 @@ _HERE = Path(__file__).parent
 _PROGRAM = _HERE / "main.mjs"
 _LAUNCHER = _HERE / "launcher.py"
 _START_S = 120.0
-_PIPE_BYTES = 4096  # a pipe takes so much without anybody reading, everywhere
-_EXIT_S = 0.5
 _STACK_BYTES = 128 << 20
 _SPARE_STACK_BYTES = 1 << 20
 _NODE_BYTES = 1 << 30
 _NODE_HEAP_MB = 512
 _SYSTEM_PATHS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/nodejs", "/etc/ld.so.cache", "/dev/urandom")
 _LOADER = "ld-"  # how the names of dynamic loaders begin
-
-
-class SessionLostError(Exception):
-    """The process ended, or wrote something that is no reply, instead of answering."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +67,8 @@ class Setup:
         }
 
 
-class NodeProcess:
-    """A running process, connected by pipes. It ends by `end`, by `discard`, when nothing refers to it any more, or
-    when the host's process ends. A process that `os.fork` made from the host lets go of it.
+class NodeProcess(PipedProcess):
+    """A running Node.js with a Python in it.
 
     Args:
         setup: what to start.
@@ -96,19 +84,17 @@ class NodeProcess:
     """
 
     def __init__(self, setup: Setup, heap: Path | None) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # what it writes to stderr, closed by `_discard`
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # what it writes to stderr, closed at its end
         jailed = sys.platform == "linux"
         line, variables = (_jailed if jailed else _plain)(setup, heap)
+        start = functools.partial(start_process, line, variables, self._said)
         try:
-            self._process = _start(line, variables, self._said)
+            process = _steady_thread().submit(start).result()
         except OSError as error:
             self._said.close()
             raise SandboxError(f"Node.js could not be started: {error}") from error
-        self._end = weakref.finalize(self, _discard, self._process, self._said)
-        self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        super().__init__(process, MAX_FRAME_BYTES, self._said.close)
         self._forgotten: deque[int] = deque()
-        _running.add(self)
-        threading.Thread(target=_receive, args=(self._process, self._frames), daemon=True).start()
         try:
             told = json.loads(self._await_frame(_START_S)) if jailed else _NO_JAIL
             self.isolated, self.lacking = bool(told["isolated"]), dict(told["missing"])
@@ -121,10 +107,6 @@ class NodeProcess:
         except BaseException:
             self.discard()
             raise
-
-    def usable(self) -> bool:
-        """Whether it can take a request: alive, quiet, and started by this very process."""
-        return self._end.alive and self._process.poll() is None and self._frames.empty()
 
     def request(self, request: dict[str, Any], timeout_s: float) -> bytes:
         """Send one request and return the reply to it.
@@ -141,56 +123,8 @@ class NodeProcess:
         """Have the process drop a copy, with the next request. Safe in any thread and during garbage collection."""
         self._forgotten.append(copy)
 
-    def kill(self) -> None:
-        """Make a request under way, in another thread, raise SessionLostError."""
-        self._process.kill()
-
-    def end(self) -> int:
-        """Kill the process if it still runs; return its exit code, negative for a signal."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_EXIT_S)  # it closed its connection, so it is about to end by itself
-        self._end()
-        return int(self._process.returncode)
-
-    def discard(self) -> None:
-        """Kill the process. Idempotent."""
-        self._end()
-
-    def abandon(self) -> None:
-        """Leave the process to the parent of a forked host, which still uses it."""
-        if self._end.detach() is not None:
-            self._process.returncode = 0  # or `Popen.__del__` would try to wait for it
-            for pipe in (self._process.stdin, self._process.stdout):
-                assert pipe is not None
-                with contextlib.suppress(OSError):  # the reading thread closed it just before the fork
-                    pipe.close()
-
-    def _send(self, message: dict[str, Any], timeout_s: float) -> None:
-        assert self._process.stdin is not None
-        payload = json.dumps(message).encode()
-        # A process that does not read would block the host for ever; its death does not.
-        guard = threading.Timer(timeout_s, self._process.kill)
-        try:
-            if len(payload) > _PIPE_BYTES:
-                guard.start()
-            write_frame(self._process.stdin.fileno(), payload)
-        except (OSError, ValueError) as error:
-            raise SessionLostError("it closed its connection") from error
-        finally:
-            guard.cancel()
-
-    def _await_frame(self, timeout_s: float) -> bytes:
-        try:
-            frame = self._frames.get(timeout=timeout_s)
-        except queue.Empty:
-            raise TimeoutError from None
-        if frame is None:
-            raise SessionLostError("it closed its connection")
-        return frame
-
     def _last_words(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_EXIT_S)
+        self._let_exit()
         self._said.seek(0)
         lines = self._said.read().decode("utf-8", "replace").splitlines()
         # Node.js shows the line of source, which may be a million characters long, before the error.
@@ -229,61 +163,21 @@ def _plain(setup: Setup, heap: Path | None) -> tuple[list[str], dict[str, str]]:
 _NO_JAIL: dict[str, Any] = {"isolated": False, "missing": {"jail": f"this system is {sys.platform}, not Linux"}}
 _NODE_OPTIONS = ("--disallow-code-generation-from-strings", f"--max-old-space-size={_NODE_HEAP_MB}")
 
-_running: weakref.WeakSet[NodeProcess] = weakref.WeakSet()
 _starter: ThreadPoolExecutor | None = None
 
 
-def _start(line: list[str], variables: dict[str, str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+def _steady_thread() -> ThreadPoolExecutor:
     # The kernel kills the process when the THREAD that started it ends, so one is kept for that.
     global _starter
     if _starter is None:
         _starter = ThreadPoolExecutor(1, thread_name_prefix="elpo-node")
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            line,
-            env=variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            bufsize=0,
-            start_new_session=True,
-        )
-
-    return _starter.submit(start).result()
+    return _starter
 
 
-def _receive(process: subprocess.Popen[bytes], frames: queue.SimpleQueue[bytes | None]) -> None:
-    assert process.stdout is not None
-    with process.stdout as source:
-        try:
-            while (frame := read_frame(source.fileno(), MAX_FRAME_BYTES)) is not None:
-                frames.put(frame)
-        except UnreadableReplyError:
-            frames.put(b"")  # which is no reply either
-    frames.put(None)
-
-
-def _discard(process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
-    process.kill()
-    process.wait()
-    assert process.stdin is not None
-    process.stdin.close()
-    said.close()
-
-
-def _abandon_all() -> None:
+def _after_fork() -> None:
     global _starter
     _starter = None  # its thread was left behind
-    for process in list(_running):
-        process.abandon()
 
 
-def _discard_all() -> None:
-    for process in list(_running):
-        process.discard()
-
-
-atexit.register(_discard_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
+    os.register_at_fork(after_in_child=_after_fork)

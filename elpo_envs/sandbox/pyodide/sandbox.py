@@ -23,33 +23,31 @@ other in one sandbox object share its process; one that broke into JavaScript co
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from elpo_envs.sandbox import jail
 from elpo_envs.sandbox.base import Capabilities, Execution, Fidelity, Limits, SandboxError, SandboxSnapshot
+from elpo_envs.sandbox.calls import call_in_thread, call_persistently
 from elpo_envs.sandbox.endings import not_repeated, process_ended, stopped
 from elpo_envs.sandbox.frames import Reply, UnreadableReplyError, decode_replies
 from elpo_envs.sandbox.history import extend_digest, items_of, pending_reseeds
+from elpo_envs.sandbox.piped import SessionLostError
 from elpo_envs.sandbox.pyodide import installation
 from elpo_envs.sandbox.pyodide.heap_file import heap_file
-from elpo_envs.sandbox.pyodide.process import NodeProcess, SessionLostError, Setup
+from elpo_envs.sandbox.pyodide.process import NodeProcess, Setup
 
 if TYPE_CHECKING:
     from elpo_envs.sandbox.language import LanguagePolicy
 
-_ATTEMPTS = 2
 _GRACE_S = 2.0
 _ANSWER_S = 60.0
-_CANCEL_S = 0.02
 _FILE_BYTES = 8 << 20
 _SESSION = "_elpo_sandbox.pyodide.session"
 _SOURCES = ("capture.py", "interpreter.py", "output.py", "pyodide/session.py")
@@ -166,31 +164,12 @@ class PyodideSandbox:
     def run(self, code: str) -> Execution:
         """Run `code`; raises only SandboxError, and only if there is no session (`open` was never called)."""
         self._opened()
-        failure: SandboxError | None = None
-        for _ in range(_ATTEMPTS):
-            try:
-                return self._run(code)
-            except SandboxError as error:
-                failure = error
-                self._drop()
-        return Execution(f"SandboxError: {failure}", "sandbox_failure")
+        return call_persistently(lambda: self._run(code), self._drop)
 
     async def run_async(self, code: str) -> Execution:
         """`run` in a thread, without blocking the event loop; if cancelled, the session is as before the call."""
         state = self._opened()
-        executor = ThreadPoolExecutor(1, thread_name_prefix="elpo-sandbox")
-        call = executor.submit(self.run, code)
-        executor.shutdown(wait=False)
-        try:
-            return await asyncio.wrap_future(call)
-        except asyncio.CancelledError:
-            while not call.done():
-                if (process := self._process) is not None:
-                    process.kill()  # which ends the call
-                wait([call], _CANCEL_S)
-            self._drop()
-            self._state = state
-            raise
+        return await call_in_thread(lambda: self.run(code), lambda: self._process, lambda: self._reset(state))
 
     def snapshot(self) -> SandboxSnapshot:
         """The session now; takes milliseconds. Raises SandboxError if there is no session."""
@@ -217,8 +196,7 @@ class PyodideSandbox:
 
     def close(self) -> None:
         """End the session and its process. Idempotent; snapshots stay valid, and are replayed."""
-        self._drop()
-        self._state = None
+        self._reset(None)
 
     # --- one call -------------------------------------------------------------------------------------------
 
@@ -310,6 +288,11 @@ class PyodideSandbox:
         self._copies += 1
         told = _fields(process.request({"save": self._copies}, _ANSWER_S))
         return MemoryCopy(process, self._copies) if "bytes" in told else None
+
+    def _reset(self, state: SandboxSnapshot | None) -> None:
+        """Be in `state`, with no process."""
+        self._drop()
+        self._state = state
 
     def _drop(self) -> None:
         process, self._process, self._in_place = self._process, None, False

@@ -12,22 +12,19 @@ host's user.
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elpo_envs.sandbox.base import Capabilities, Execution, Fidelity, Limits, SandboxError, SandboxSnapshot
+from elpo_envs.sandbox.calls import call_in_thread, call_persistently
 from elpo_envs.sandbox.endings import not_repeated, process_ended, stopped
 from elpo_envs.sandbox.history import extend_digest, items_of, pending_reseeds
+from elpo_envs.sandbox.piped import SessionLostError
 from elpo_envs.sandbox.replay.session import Settings
-from elpo_envs.sandbox.replay.subprocess_session import SessionLostError, SubprocessSession
+from elpo_envs.sandbox.replay.subprocess_session import SubprocessSession
 
 if TYPE_CHECKING:
     from elpo_envs.sandbox.language import LanguagePolicy
-
-_ATTEMPTS = 2
-_CANCEL_S = 0.02
 
 
 class ReplaySandbox:
@@ -56,37 +53,17 @@ class ReplaySandbox:
 
     def open(self, seed: int) -> None:
         """Start a fresh session, dropping any current one; `seed` is any integer."""
-        self._drop()
-        self._state = SandboxSnapshot(int(seed), (), "", self.fidelity)
+        self._reset(SandboxSnapshot(int(seed), (), "", self.fidelity))
 
     def run(self, code: str) -> Execution:
         """Run `code`; raises only SandboxError, and only if there is no session (`open` was never called)."""
         state = self._opened()
-        failure: SandboxError | None = None
-        for _ in range(_ATTEMPTS):
-            try:
-                return self._run(code, state)
-            except SandboxError as error:
-                failure = error
-                self._drop()
-        return Execution(f"SandboxError: {failure}", "sandbox_failure")
+        return call_persistently(lambda: self._run(code, state), self._drop)
 
     async def run_async(self, code: str) -> Execution:
         """`run` in a thread, without blocking the event loop; if cancelled, the session is as before the call."""
         state = self._opened()
-        executor = ThreadPoolExecutor(1, thread_name_prefix="elpo-sandbox")
-        call = executor.submit(self.run, code)
-        executor.shutdown(wait=False)
-        try:
-            return await asyncio.wrap_future(call)
-        except asyncio.CancelledError:
-            while not call.done():
-                if (session := self._session) is not None:
-                    session.kill()  # which ends the call
-                wait([call], _CANCEL_S)
-            self._drop()
-            self._state = state
-            raise
+        return await call_in_thread(lambda: self.run(code), lambda: self._session, lambda: self._reset(state))
 
     def snapshot(self) -> SandboxSnapshot:
         """The calls so far; O(1). Raises SandboxError if there is no session."""
@@ -107,8 +84,7 @@ class ReplaySandbox:
 
     def close(self) -> None:
         """End the session. Idempotent; snapshots stay valid."""
-        self._drop()
-        self._state = None
+        self._reset(None)
 
     def _opened(self) -> SandboxSnapshot:
         if self._state is None:
@@ -161,6 +137,11 @@ class ReplaySandbox:
             raise SandboxError(f"the session's process died while its calls were repeated: {error}") from error
         if extend_digest("", replies) != state.digest:
             raise SandboxError(not_repeated(calls))
+
+    def _reset(self, state: SandboxSnapshot | None) -> None:
+        """Be in `state`, with no process."""
+        self._drop()
+        self._state = state
 
     def _drop(self) -> None:
         session, self._session = self._session, None
