@@ -1,0 +1,27 @@
+"""All attempts."""
+
+from __future__ import annotations
+
+from _attempt import Attempt
+from _attempts_files import FILE_ATTEMPTS
+from _attempts_imports import IMPORT_ATTEMPTS
+from _attempts_objects import OBJECT_ATTEMPTS
+from _attempts_protocol import PROTOCOL_ATTEMPTS
+from _attempts_resources import RESOURCE_ATTEMPTS
+from _attempts_system import SYSTEM_ATTEMPTS
+
+from elpo_envs.sandbox.jail import machine
+
+ATTEMPTS: tuple[Attempt, ...] = (
+    *OBJECT_ATTEMPTS,
+    *IMPORT_ATTEMPTS,
+    *FILE_ATTEMPTS,
+    *SYSTEM_ATTEMPTS,
+    *RESOURCE_ATTEMPTS,
+    *PROTOCOL_ATTEMPTS,
+)
+
+
+def applicable(attempt: Attempt) -> bool:
+    """Whether an attempt means something on this machine."""
+    return attempt.machine in ("", machine())
