@@ -59,7 +59,10 @@ _WRITES: dict[str, tuple[str, frozenset[str] | None]] = {
     "append": ("open('@CANARY@', 'a')", frozenset({"landlock", "seccomp"})),
     "touch": ("__import__('pathlib').Path('@CANARY@.made').touch() or True", frozenset({"landlock", "seccomp"})),
     "folder": ("__import__('pathlib').Path('@CANARY@.dir').mkdir() or True", frozenset({"landlock", "seccomp"})),
-    "temporary-file": ("__import__('tempfile').NamedTemporaryFile(dir='@OUTSIDE@')", frozenset({"landlock", "seccomp"})),
+    "temporary-file": (
+        "__import__('tempfile').NamedTemporaryFile(dir='@OUTSIDE@')",
+        frozenset({"landlock", "seccomp"}),
+    ),
     "log-file": ("__import__('logging').FileHandler('@CANARY@.log')", frozenset({"landlock", "seccomp"})),
     "numpy-save": ("__import__('numpy').save('@CANARY@.npy', 1) or True", frozenset({"landlock", "seccomp"})),
     "move-out": (
@@ -72,7 +75,10 @@ _WRITES: dict[str, tuple[str, frozenset[str] | None]] = {
         "[__import__('pathlib').Path('s').symlink_to('@CANARY@'), open('s').read()]",
         frozenset({"landlock", "seccomp"}),
     ),
-    "dead-symbolic-link": ("__import__('pathlib').Path('s').symlink_to('/') or True", frozenset({"landlock", "seccomp"})),
+    "dead-symbolic-link": (
+        "__import__('pathlib').Path('s').symlink_to('/') or True",
+        frozenset({"landlock", "seccomp"}),
+    ),
     "hard-link": ("__import__('pathlib').Path('h').hardlink_to('@CANARY@') or True", None),
     "mode": ("__import__('pathlib').Path('.').chmod(0o777) or True", frozenset({"seccomp"})),
     "shared-memory": ("open('/dev/shm/elpo-security', 'x')", None),
@@ -188,15 +194,26 @@ print("ESCAPED")
         "exchange-of-names",
         "seccomp",
         "open('a', 'w').close(); open('b', 'w').close()\n"
-        "if call(316, 276, -100, b'a', -100, b'b', 2) == 0: print('ESCAPED')", opens=frozenset({"seccomp"}),
+        "if call(316, 276, -100, b'a', -100, b'b', 2) == 0: print('ESCAPED')",
+        opens=frozenset({"seccomp"}),
     ),
     low(
         "extended-attribute",
         "seccomp",
         "open('a', 'w').close()\nos.setxattr('a', 'user.x', b'1')\nprint('ESCAPED')",
     ),
-    low("times-of-a-file", "seccomp", "open('a', 'w').close()\nos.utime('a', (1, 1))\nprint('ESCAPED')", opens=frozenset({"seccomp"})),
-    low("owner-of-a-file", "seccomp", "open('a', 'w').close()\nos.chown('a', -1, -1)\nprint('ESCAPED')", opens=frozenset({"seccomp"})),
+    low(
+        "times-of-a-file",
+        "seccomp",
+        "open('a', 'w').close()\nos.utime('a', (1, 1))\nprint('ESCAPED')",
+        opens=frozenset({"seccomp"}),
+    ),
+    low(
+        "owner-of-a-file",
+        "seccomp",
+        "open('a', 'w').close()\nos.chown('a', -1, -1)\nprint('ESCAPED')",
+        opens=frozenset({"seccomp"}),
+    ),
     low(
         "directory-kept-over-a-call",
         "landlock",

@@ -70,7 +70,8 @@ _EVALUATORS = tuple(
         "parse-expr-with-own-globals": "from sympy.parsing.sympy_parser import parse_expr\nscope = {}\n"
         "exec('from sympy import *', scope)\nscope['__import__'] = __import__\n"
         "found = parse_expr('__import__(\"os\")', global_dict=scope)",
-        "eval-expr": "from sympy.parsing.sympy_parser import eval_expr\nfound = eval_expr('__import__(\"os\")', {}, {})",
+        "eval-expr": "from sympy.parsing.sympy_parser import eval_expr\n"
+        "found = eval_expr('__import__(\"os\")', {}, {})",
         "lambdify": "import sympy\nx = sympy.Symbol('x')\nfound = sympy.lambdify(x, '__import__(\"os\")')(1)",
         "lambdify-of-a-printer": "import sympy\nx = sympy.Symbol('x')\n"
         "class E(sympy.Expr):\n    def _lambdacode(self, printer): return '__import__(\"os\")'\n"
@@ -82,7 +83,8 @@ _EVALUATORS = tuple(
         "x = sympy.Symbol('x'); x.name = 'x, y=__import__(\"os\")'\n"
         "found = sympy.lambdify('x=__import__(\"os\")', 'x')()",
         "sympy-import-module": "from sympy.external import import_module\nfound = import_module('os')",
-        "sympy-namespace": "import sympy\nfound = sympy.lambdify([], '1').__globals__['__builtins__']['__import__']('os')",
+        "sympy-namespace": "import sympy\n"
+        "found = sympy.lambdify([], '1').__globals__['__builtins__']['__import__']('os')",
         "mpmath-identify": "import mpmath\nseen = []\n"
         "mpmath.identify(mpmath.mpf(3), {'seen.append(__import__(\"os\"))': 3})\nfound = __import__('os')",
         "forward-reference": "import typing\ndef f(x: '__import__(\"os\")'): pass\n"

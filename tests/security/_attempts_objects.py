@@ -135,7 +135,9 @@ found = frame.f_globals["sys"].modules["os"]
         "async def run(): yield\nfound = run().ag_frame.f_builtins['__import__']('os')",
     ),
     walk("getframe", "import sys\nfound = sys._getframe().f_back.f_globals['sys'].modules['os']"),
-    walk("current-frames", "import sys\nfound = list(sys._current_frames().values())[0].f_builtins['__import__']('os')"),
+    walk(
+        "current-frames", "import sys\nfound = list(sys._current_frames().values())[0].f_builtins['__import__']('os')"
+    ),
     walk(
         "walk-stack",
         "import traceback\nframe = next(traceback.walk_stack(None))[0]\nfound = frame.f_builtins['__import__']('os')",

@@ -29,9 +29,13 @@ _REPLIES = (
             ("of-another-kind", "reply(4, 'x', 'sandbox_failure')", ("error",)),
             ("of-a-strange-kind", "reply(4, 'x', ['ok'])", ("error",)),
             ("whose-text-is-none", "reply(4, {'encode': 1}, 'ok')", ("error",)),
-            ("of-half-characters", "d = b'[[\"\\\\ud800\", \"ok\"]]'\nos.write(4, struct.pack('!I', len(d)) + d)", ("error",)),
+            (
+                "of-half-characters",
+                "d = b'[[\"\\\\ud800\", \"ok\"]]'\nos.write(4, struct.pack('!I', len(d)) + d)",
+                ("error",),
+            ),
             ("of-too-much-text", "reply(4, 'x' * 10 ** 5)", ("error",)),
-            ("twice", "d = b'[[\"a\", \"ok\"], [\"b\", \"ok\"]]'\nos.write(4, struct.pack('!I', len(d)) + d)", ("error",)),
+            ("twice", 'd = b\'[["a", "ok"], ["b", "ok"]]\'\nos.write(4, struct.pack(\'!I\', len(d)) + d)', ("error",)),
             (
                 "nested-without-end",
                 "d = b'[' * (4 << 20)\nd = struct.pack('!I', len(d)) + d\nwhile d: d = d[os.write(4, d):]",
@@ -52,7 +56,8 @@ _REPLIES = (
             ("after-the-end-of-writing", "socket.socket(1, 1, 0, fileno=4).shutdown(1)", ("error",)),
             (
                 "with-descriptors",
-                "socket.send_fds(socket.socket(1, 1, 0, fileno=4), [struct.pack('!I', 13) + b'[[\"x\", \"ok\"]]'], [1] * 200)",
+                "s = socket.socket(1, 1, 0, fileno=4)\n"
+                "socket.send_fds(s, [struct.pack('!I', 13) + b'[[\"x\", \"ok\"]]'], [1] * 200)",
                 ("ok",),
             ),
         )

@@ -35,7 +35,10 @@ _TIME = (
     _busy("numpy-loop", "import numpy\na = numpy.ones((600, 600))\nwhile True: a = a @ a / a.max()"),
     _busy("numpy-sort", "import numpy\na = numpy.arange(10 ** 6)[::-1]\nwhile True: numpy.sort(a)"),
     _busy("big-number-to-text", "import sys\nsys.set_int_max_str_digits(0)\nlen(str(7 ** (10 ** 8 // 3)))"),
-    _busy("sympy-factor", "import sympy\nsympy.factorint(10 ** 61 + 7)\nsympy.factorint((10 ** 40 + 121) * (10 ** 41 + 109))"),
+    _busy(
+        "sympy-factor",
+        "import sympy\nsympy.factorint(10 ** 61 + 7)\nsympy.factorint((10 ** 40 + 121) * (10 ** 41 + 109))",
+    ),
     _busy("every-error-caught", "while True:\n    try:\n        while True: pass\n    except BaseException: pass"),
     _busy("finally", "def f():\n    try:\n        while True: pass\n    finally: f()\nf()"),
     _busy("text-that-never-ends", "class R:\n    def __str__(self):\n        while True: pass\nprint(R())"),
@@ -47,17 +50,27 @@ _TIME = (
         wall_s=1.0,
         patient=True,
     ),
-    _busy("error-whose-text-never-ends", "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E"),
+    _busy(
+        "error-whose-text-never-ends", "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E"
+    ),
     _busy("destructor", "class D:\n    def __del__(self):\n        while True: pass\nd = D()\ndel d"),
     _busy("sleep", "import time\ntime.sleep(10 ** 6)"),
-    _busy("signal-of-the-limit-ignored", "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", True),
+    _busy(
+        "signal-of-the-limit-ignored",
+        "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+        True,
+    ),
     _busy(
         "all-signals-blocked",
         "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\nwhile True: pass",
         True,
     ),
-    _busy("storm-of-alarms", "import signal\nsignal.signal(14, lambda *_: None)\n"
-          "signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)\nwhile True: pass", True),
+    _busy(
+        "storm-of-alarms",
+        "import signal\nsignal.signal(14, lambda *_: None)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)\nwhile True: pass",
+        True,
+    ),
     _busy("pause", "import signal\nsignal.pause()", True),
     _busy("read-that-never-ends", "import os\nr, w = os.pipe()\nos.read(r, 1)", True),
 )
@@ -77,9 +90,17 @@ _MEMORY = tuple(
         ("doubling", "x = 'x'\nwhile True: x += x", False),
         ("numpy", "import numpy\nx = numpy.ones(10 ** 10)", False),
         ("numpy-in-steps", "import numpy\nx = [numpy.ones(10 ** 7) for i in range(100)]", False),
-        ("caught-and-again", "held = []\nn = 10 ** 8\nwhile n:\n    try: held.append(bytes(n))\n    except MemoryError: n //= 2\n"
-         "assert sum(map(len, held)) > 1 << 29", False),
-        ("compressed", "import zlib\nz = zlib.compress(bytes(10 ** 8), 1)\nx = [zlib.decompress(z) for i in range(10 ** 3)]", False),
+        (
+            "caught-and-again",
+            "held = []\nn = 10 ** 8\nwhile n:\n    try: held.append(bytes(n))\n    except MemoryError: n //= 2\n"
+            "assert sum(map(len, held)) > 1 << 29",
+            False,
+        ),
+        (
+            "compressed",
+            "import zlib\nz = zlib.compress(bytes(10 ** 8), 1)\nx = [zlib.decompress(z) for i in range(10 ** 3)]",
+            False,
+        ),
         ("nested-source", "x = eval('[' * 90 + ']' * 90) and 'x' * 10 ** 10", False),
         ("mapped", "import mmap\nx = mmap.mmap(-1, 10 ** 10, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)", True),
     )
@@ -114,8 +135,12 @@ _OUTPUT = (
     attempt("output-of-an-error", "host", "raise ValueError('x' * 10 ** 8)", kinds=_ENDED),
     attempt("output-half-characters", "host", "print('\\ud800' * 1000)", kinds=("ok",)),
     attempt("output-zeros", "host", "print('\\0' * 10 ** 5)", kinds=("ok",)),
-    low("output-past-the-stream", "rlimits", "n = 0\ntry:\n    while True: n += os.write(1, bytes(1 << 20))\n"
-        "except OSError: pass\nif n > 8 << 20: print('ESCAPED')"),
+    low(
+        "output-past-the-stream",
+        "rlimits",
+        "n = 0\ntry:\n    while True: n += os.write(1, bytes(1 << 20))\n"
+        "except OSError: pass\nif n > 8 << 20: print('ESCAPED')",
+    ),
 )
 
 _DISK = (
@@ -138,7 +163,12 @@ _DISK = (
         "time.sleep(1)\nprint('ESCAPED')",
         kinds=_ENDED,
     ),
-    attempt("disk-some-huge-files-left", "host", "for i in range(6): open(f'f{i}', 'wb').write(bytes(8 << 20))", kinds=_ENDED),
+    attempt(
+        "disk-some-huge-files-left",
+        "host",
+        "for i in range(6): open(f'f{i}', 'wb').write(bytes(8 << 20))",
+        kinds=_ENDED,
+    ),
     attempt(
         "disk-many-small-files",
         "supervisor",
@@ -192,7 +222,8 @@ print('ESCAPED')
     attempt(
         "disk-files-without-names",
         "host",
-        "import pathlib\nheld = []\nfor i in range(20):\n    held.append(open('f', 'wb'))\n    pathlib.Path('f').unlink()\n"
+        "import pathlib\nheld = []\nfor i in range(20):\n    held.append(open('f', 'wb'))\n"
+        "    pathlib.Path('f').unlink()\n"
         "    held[-1].write(bytes(8 << 20))\n    held[-1].flush()",
         "len(held)",
     ),

@@ -32,7 +32,11 @@ _PROCESSES = (
         "seccomp",
         "call(56, 220, 0x8000 | 0x100 | 17, None)\nif failure != 'EPERM': print('ESCAPED')",
     ),
-    low("clone3", "seccomp", "call(435, 435, struct.pack('11Q', *[0] * 11), 88)\nif failure != 'ENOSYS': print('ESCAPED')"),
+    low(
+        "clone3",
+        "seccomp",
+        "call(435, 435, struct.pack('11Q', *[0] * 11), 88)\nif failure != 'ENOSYS': print('ESCAPED')",
+    ),
     low(
         "thread",
         "seccomp",
@@ -160,8 +164,12 @@ _NETWORK = (
     low("accept-on-what-is-there", "seccomp", "control().listen()" + _ESCAPED),
     low("name-of-a-connection", "seccomp", "control().getsockname()" + _ESCAPED, opens=_SECCOMP),
     low("option-of-a-connection", "seccomp", "control().setsockopt(1, 7, 1 << 30)" + _ESCAPED, opens=_SECCOMP),
-    low("network-namespace-of-the-machine", "namespaces", "if os.getppid() == @ZYGOTE_PID@: print('ESCAPED')",
-        opens=frozenset({"namespaces"})),
+    low(
+        "network-namespace-of-the-machine",
+        "namespaces",
+        "if os.getppid() == @ZYGOTE_PID@: print('ESCAPED')",
+        opens=frozenset({"namespaces"}),
+    ),
 )
 
 # The call, its numbers on x86-64 and aarch64, and arguments that would do no harm.
@@ -224,10 +232,24 @@ _CALLS: dict[str, tuple[int, int, str]] = {
     "all-to-disk": (162, 81, ""),
 }
 _OPEN_TO_ALL = frozenset(
-    """
-    user priority scheduler affinity process-group timer-by-number timer-descriptor events-descriptor locks-on-files splice
-    tee pages-into-a-pipe filter capabilities memory-of-another-written advise-another
-    """.split()
+    [
+        "user",
+        "priority",
+        "scheduler",
+        "affinity",
+        "process-group",
+        "timer-by-number",
+        "timer-descriptor",
+        "events-descriptor",
+        "locks-on-files",
+        "splice",
+        "tee",
+        "pages-into-a-pipe",
+        "filter",
+        "capabilities",
+        "memory-of-another-written",
+        "advise-another",
+    ]
 )
 """Calls that any process may make anywhere, so that nothing but our filter can be what stops them."""
 
@@ -265,7 +287,9 @@ _PRIVILEGES = (
     low("another-death-signal", "seccomp", "if call(157, 167, 1, 10, 0, 0, 0) == 0: print('ESCAPED')", opens=_SECCOMP),
     low("adopt-orphans", "seccomp", "if call(157, 167, 36, 1, 0, 0, 0) == 0: print('ESCAPED')", opens=_SECCOMP),
     low("trusted-tracer", "seccomp", "if call(157, 167, 0x59616D61, -1, 0, 0, 0) == 0: print('ESCAPED')"),
-    low("name-of-the-process", "seccomp", "if call(157, 167, 15, b'x', 0, 0, 0) == 0: print('ESCAPED')", opens=_SECCOMP),
+    low(
+        "name-of-the-process", "seccomp", "if call(157, 167, 15, b'x', 0, 0, 0) == 0: print('ESCAPED')", opens=_SECCOMP
+    ),
     low(
         "environment-of-the-zygote",
         "environment",

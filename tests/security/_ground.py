@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import elpo_envs
 from _attempt import Attempt
+
+import elpo_envs
 from elpo_envs.sandbox.base import Execution, Limits
 from elpo_envs.sandbox.fork.pool import Pool
 from elpo_envs.sandbox.fork.sandbox import ForkSandbox
@@ -159,7 +160,7 @@ class Ground:
 
     def counts(self) -> tuple[int, int, int]:
         """Processes, scratch directories, and descriptors of the host."""
-        return len(self.family()), self.directories(), len(os.listdir("/proc/self/fd"))
+        return len(self.family()), self.directories(), _entries(Path("/proc/self/fd"))
 
     def problems(self) -> list[str]:
         """What an attempt has left behind, or has done to others."""
@@ -220,17 +221,19 @@ class Ground:
             found += judged(attempt, restricted, asyncio.run(self.make(attempt, restricted)))
         return found + self.problems()
 
-    async def verdicts(self, attempts: Iterable[Attempt]) -> list[str]:
+    def verdicts(self, attempts: Iterable[Attempt]) -> list[str]:
         """The same for attempts that take long, some at once."""
-        gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def made(attempt: Attempt, restricted: bool) -> list[str]:
-            async with gate:
-                return judged(attempt, restricted, await self.make(attempt, restricted))
+        async def all_made() -> list[list[str]]:
+            gate = asyncio.Semaphore(_AT_ONCE)
 
-        ways = [made(attempt, restricted) for attempt in attempts for restricted in attempt.modes]
-        found = [problem for problems in await asyncio.gather(*ways) for problem in problems]
-        return found + self.problems()
+            async def made(attempt: Attempt, restricted: bool) -> list[str]:
+                async with gate:
+                    return judged(attempt, restricted, await self.make(attempt, restricted))
+
+            return await asyncio.gather(*(made(attempt, way) for attempt in attempts for way in attempt.modes))
+
+        return [problem for found in asyncio.run(all_made()) for problem in found] + self.problems()
 
 
 @contextlib.contextmanager
@@ -292,8 +295,8 @@ def wait_until(holds: Callable[[], bool], seconds: float = _SETTLES_S) -> bool:
 def family(launcher: int) -> dict[int, int]:
     """Processes in the launcher's session of processes that have not ended, and their parents."""
     found = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for path in Path("/proc").iterdir():
+        if (entry := path.name).isdigit():
             with contextlib.suppress(OSError):
                 descriptor = os.open(f"/proc/{entry}/stat", os.O_RDONLY)
                 try:
@@ -305,9 +308,13 @@ def family(launcher: int) -> dict[int, int]:
     return found
 
 
+def _entries(path: Path) -> int:
+    return sum(1 for _ in path.iterdir())
+
+
 def _folders(path: Path) -> int:
     try:
-        return len(os.listdir(path))
+        return _entries(path)
     except PermissionError:
         return path.stat().st_nlink - 2  # who may not list it can still count
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -36,4 +35,4 @@ def test_attempt(field: Ground, attempt: Attempt) -> None:
 
 
 def test_attempts_that_run_until_they_are_stopped(field: Ground) -> None:
-    assert asyncio.run(field.verdicts(PATIENT)) == []
+    assert field.verdicts(PATIENT) == []

@@ -1,4 +1,4 @@
-"""One layer at a time: what is stopped by it comes through without it, so each does its part and the attempts are real."""
+"""One layer at a time: what it stops comes through without it, so each does its part and the attempts are real."""
 
 from __future__ import annotations
 

@@ -195,7 +195,9 @@ class Supervisor:
         process.dropped = True
         parent = self._processes.get(process.parent)
         if parent is not None and process in parent.orders:  # not forked yet, and not to be
-            parent.orders.remove(process)
+            if self._grants is None:
+                parent.orders.remove(process)
+            # Else its place is kept: the parent has been told, and will ask for this fork before it asks for the next.
             self._abandon(process)
             self._fork_settled(parent)
         self._release(process)
@@ -247,6 +249,9 @@ class Supervisor:
             self._grants.deny(notification, errno.EPERM)
             return
         child = parent.orders.popleft()
+        if child.dropped:
+            self._grants.deny(notification, errno.ECANCELED)
+            return
         try:
             self._prepare_fork(child, parent)
         except OSError as error:
