@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from elpo_envs.sandbox import BACKENDS, IsolationWarning, Limits, Sandbox, SandboxError, make_sandbox
-from elpo_envs.sandbox.check import self_test
-from elpo_envs.sandbox.jail import LAYER_MEANING, LAYERS
+from elpo_envs.sandbox.check import layers, self_test
 
 _TRIES = 20
 
@@ -61,15 +60,12 @@ def _check(backend: str) -> int:
 
 
 def _print_layers() -> None:
-    from elpo_envs.sandbox.fork.pools import current_pool
-
-    jail = current_pool().jail
     print("\nlayers")
-    for layer in LAYERS:
-        if layer in jail.active:
-            print(f"  active   {layer}")
+    for layer in layers():
+        if layer.missing is None:
+            print(f"  active   {layer.name}")
         else:
-            print(f"  MISSING  {layer}: {jail.missing.get(layer, 'unknown')}. {LAYER_MEANING[layer]}")
+            print(f"  MISSING  {layer.name}: {layer.missing}. {layer.meaning}")
 
 
 def _print_figures(sandbox: Sandbox) -> None:

@@ -1,4 +1,4 @@
-"""A quick self-test of a sandbox on this machine: that it works, and that it holds."""
+"""How well a sandbox confines code on this machine: the layers in force, and a quick self-test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,39 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from elpo_envs.sandbox import jail
 from elpo_envs.sandbox.base import Limits, Sandbox, SandboxError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of the jail.
+
+    Attributes:
+        name: one of `jail.LAYERS`.
+        missing: why it is not active, or None if it is.
+        meaning: what is open where it is missing.
+    """
+
+    name: str
+    missing: str | None
+    meaning: str
+
+
+def layers() -> list[Layer]:
+    """The layers around the sessions of the `fork` backend, as the running jail reports them; starts it if need be.
+
+    Raises:
+        SandboxError: it could not be started.
+    """
+    from elpo_envs.sandbox.fork.pools import current_pool  # not to be imported elsewhere than on Linux
+
+    found = current_pool().jail
+    return [
+        Layer(name, None if name in found.active else found.missing.get(name, "unknown"), jail.LAYER_MEANING[name])
+        for name in jail.LAYERS
+    ]
+
 
 MakeSandbox = Callable[[Limits, bool], Sandbox]
 """Builds a sandbox with these limits, with the language layer or without it."""
