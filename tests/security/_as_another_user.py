@@ -19,10 +19,10 @@ sys.modules["elpo_envs"] = package
 from _ground import ground  # noqa: E402
 from _registry import ATTEMPTS, applicable  # noqa: E402
 
-wanted = options["attempts"]
-chosen = [attempt for attempt in ATTEMPTS if applicable(attempt) and (wanted is None or attempt.name in wanted)]
+wanted, disabled = options["attempts"], options["disabled"]
+chosen = [a for a in ATTEMPTS if applicable(a, disabled) and (wanted is None or a.name in wanted)]
 problems = []
-with ground(frozenset(options["disabled"])) as field:
+with ground(frozenset(disabled)) as field:
     for attempt in chosen:
         if not attempt.patient:
             problems += [f"{attempt.name}: {problem}" for problem in field.verdict(attempt)]

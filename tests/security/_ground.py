@@ -138,7 +138,7 @@ class Ground:
         problem = self.witness.problem()
         assert not problem, problem
         self.pool.flush()
-        wait_until(lambda: len(self.family()) <= _AT_REST)
+        assert wait_until(lambda: len(self.family()) == _AT_REST), self.family()
         self._settled = self.counts()
 
     def close(self) -> None:
@@ -151,7 +151,17 @@ class Ground:
 
     def family(self) -> dict[int, int]:
         """Every process that came of the launcher, orphans included, and its parent. No session can leave."""
-        return family(self.launcher)
+        if not Path("/proc/self/task", str(os.getpid()), "children").exists():
+            return family(self.launcher)  # slower, on kernels that do not list children
+        found, pending = {}, [(self.launcher, os.getpid())]
+        while pending:
+            process, parent = pending.pop()
+            with contextlib.suppress(OSError):  # it has just ended
+                if b") Z" not in _read(f"/proc/{process}/stat"):
+                    found[process] = parent
+                children = _read(f"/proc/{process}/task/{process}/children").split()
+                pending += [(int(child), process) for child in children]
+        return found
 
     def directories(self) -> int:
         """How many scratch directories there are, seen from where the zygote stands."""
@@ -298,14 +308,18 @@ def family(launcher: int) -> dict[int, int]:
     for path in Path("/proc").iterdir():
         if (entry := path.name).isdigit():
             with contextlib.suppress(OSError):
-                descriptor = os.open(f"/proc/{entry}/stat", os.O_RDONLY)
-                try:
-                    state, parent, _, leader = os.read(descriptor, 1000).rpartition(b")")[2].split()[:4]
-                finally:
-                    os.close(descriptor)
+                state, parent, _, leader = _read(f"/proc/{entry}/stat").rpartition(b")")[2].split()[:4]
                 if int(leader) == launcher and state != b"Z":
                     found[int(entry)] = int(parent)
     return found
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 1 << 16)
+    finally:
+        os.close(descriptor)
 
 
 def _entries(path: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from _attempt import Attempt
 from _attempts_files import FILE_ATTEMPTS
 from _attempts_imports import IMPORT_ATTEMPTS
@@ -22,6 +24,6 @@ ATTEMPTS: tuple[Attempt, ...] = (
 )
 
 
-def applicable(attempt: Attempt) -> bool:
-    """Whether an attempt means something on this machine."""
-    return attempt.machine in ("", machine())
+def applicable(attempt: Attempt, disabled: Collection[str] = ()) -> bool:
+    """Whether an attempt means something on this machine, and is to be stopped without the layers in `disabled`."""
+    return attempt.machine in ("", machine()) and (attempt.opens is None or not attempt.opens <= set(disabled))

@@ -123,7 +123,7 @@ def test_all_attempts_of_another_user(program: list[str], disabled: list[str]) -
 
 @pytest.mark.slow
 def test_all_attempts_without_namespaces() -> None:
-    chosen = [attempt for attempt in ATTEMPTS if applicable(attempt)]
+    chosen = [attempt for attempt in ATTEMPTS if applicable(attempt, WITHOUT_NAMESPACES)]
     with ground(frozenset(WITHOUT_NAMESPACES), PRELOAD) as field:
         problems = [problem for attempt in chosen if not attempt.patient for problem in field.verdict(attempt)]
         assert problems + field.verdicts([attempt for attempt in chosen if attempt.patient]) == []

@@ -93,6 +93,7 @@ def test_the_frozen_state_of_a_hostile_branch_is_its_own_affair(field: Ground) -
     sandbox = ForkSandbox(pool=field.pool)
     sandbox.open(3)
     sandbox.run("kept = open('f', 'w')")
-    sandbox.run(f"{LOW}\nkept.write('late'); order(); clone() or os._exit(0); kept.flush()")
+    early = "_, request, connection = order(); clone() or os._exit(0); os.close(request); os.close(connection)"
+    sandbox.run(f"{LOW}\nkept.write('late'); {early}; kept.flush()")
     sandbox.close()
     assert field.problems() == []

@@ -7,6 +7,7 @@ runs inside the jail and beside the code under test: whoever it talks to must no
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import gc
 import os
@@ -24,7 +25,7 @@ from ..interpreter import Interpreter
 from ..jail import fork_sibling, set_death_signal
 from ..language import Language, LanguagePolicy
 from ..launch import NO_BACKGROUND_THREADS
-from .adopt import adopt_files, nameless_bytes
+from .adopt import OpenFile, adopt_files, open_files
 from .scratch import MAX_BYTES, is_full
 from .wire import CONTROL, MAX_PACKET, OUTPUT, READY, REQUEST, SCRATCH, SCRATCH_FULL, SPARE, pack, unpack
 
@@ -49,6 +50,7 @@ class Node:
         self._getcwd, self._realpath = os.getcwd, os.path.realpath
         self._real_scratch = ""
         self._mask: set[int] = set()  # the signals that the code has blocked
+        self._files: tuple[OpenFile, ...] = ()  # what the code had open when this process came to rest
         # By the link, paths that a program keeps stay right in the next process, whose directory is another.
         os.getcwd = lambda: self._by_link(self._getcwd())
         os.path.realpath = lambda path, **how: self._by_link(self._realpath(path, **how))  # type: ignore[assignment]
@@ -100,7 +102,7 @@ class Node:
         except OSError:
             os.chdir(scratch)
         capture_descriptors(OUTPUT)
-        adopt_files(order["from"], scratch)
+        adopt_files(self._files, order["from"], scratch)
         os.dup2(0, SPARE, inheritable=False)
         if order["wait"] and not os.read(CONTROL, MAX_PACKET):
             os._exit(0)
@@ -109,11 +111,13 @@ class Node:
         os.write(REQUEST, READY)
 
     def _serve(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         frame = read_frame(REQUEST)
         if frame is None:
             os._exit(0)  # nobody wanted this one
-        gc.collect()  # only what is new since the fork; later collections then come at the same moments in every branch
+        gc.collect(
+            1
+        )  # only what is new since the fork; later collections then come at the same moments in every branch
         request = loads(frame)
         interpreter = self._interpreter
         if interpreter is None:
@@ -136,7 +140,8 @@ class Node:
         self._come_to_rest()
         with contextlib.suppress(OSError):
             os.close(SPARE)
-        if is_full(self._real_scratch) or nameless_bytes() > MAX_BYTES:
+        self._files = open_files()
+        if is_full(self._real_scratch) or sum(file.nameless_bytes for file in self._files) > MAX_BYTES:
             os._exit(SCRATCH_FULL)
         with contextlib.suppress(OSError):
             write_frame(REQUEST, dumps(replies).encode())
@@ -145,7 +150,7 @@ class Node:
         """A frozen process must not change: no timer that the code started goes off, no handler of its runs."""
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._mask = _signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # `signal` would make an object of each
         with contextlib.suppress(OSError):
             folder = self._getcwd()
             if folder.startswith(self._real_scratch):

@@ -8,7 +8,6 @@ enters the jail; every process of a session is forked from it, directly or not.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -40,8 +39,6 @@ else:
     from .. import jail
     from . import node, scratch, supervisor, wire
 
-_HUGE_PAGE = 2 << 20
-_MADV_COLLAPSE = 25
 _SCRATCH_BYTES = 1 << 30
 _SCRATCH_INODES = 1 << 18
 _HOST_CHECK_S = 1.0
@@ -114,7 +111,6 @@ def _run_zygote(host: socket.socket, root: str, options: dict[str, Any], surroun
     jail.prepare_fork()
     gc.collect()
     gc.freeze()
-    _use_huge_pages()
     zygote = os.getpid()
     template = os.fork()
     if not template:
@@ -146,19 +142,6 @@ def _import(name: str) -> bool:
     except ImportError:
         return False
     return True
-
-
-def _use_huge_pages() -> None:
-    """Gather the heap, which all forks share until they write, into huge pages: a fork then copies fewer entries."""
-    madvise = ctypes.CDLL(None).madvise
-    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/maps").read_text().splitlines():
-            span, rights, _, _, inode, *_ = line.split()
-            start, end = (int(edge, 16) for edge in span.split("-"))
-            start, end = -(-start // _HUGE_PAGE) * _HUGE_PAGE, end // _HUGE_PAGE * _HUGE_PAGE
-            if rights == "rw-p" and inode == "0" and end > start:
-                madvise(start, end - start, _MADV_COLLAPSE)  # kernels that cannot do it say so, and that is all
 
 
 def _be_template(control: socket.socket, zygote: int, directories: Any, disabled: frozenset[str]) -> None:

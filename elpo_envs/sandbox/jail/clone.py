@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import errno
 import os
@@ -80,7 +81,7 @@ def fork_sibling() -> int:
         prepare_fork()
     assert _prepared is not None
     # A signal that comes in between makes the kernel start the call again, which would take a second grant.
-    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    unblocked = _signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # `signal` would make an object of each
     try:
         _prepared.before()
         process = _prepared.clone()
@@ -90,7 +91,7 @@ def fork_sibling() -> int:
         else:
             _prepared.after_in_parent()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        _signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     if process < 0:
         raise OSError(error, os.strerror(error))
     return process

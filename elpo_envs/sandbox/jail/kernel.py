@@ -31,7 +31,7 @@ def invoke(function: str, *arguments: int | bytes | Any) -> int:
     if LIBC is None or not hasattr(LIBC, function):
         raise OSError(errno.ENOSYS, f"{function}: {os.strerror(errno.ENOSYS)}")
     passed = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
-    result = int(LIBC[function](*passed))
+    result = int(getattr(LIBC, function)(*passed))  # which ctypes remembers, unlike LIBC[function]
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{function}: {os.strerror(code)}")
