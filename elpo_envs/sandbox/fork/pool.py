@@ -31,6 +31,7 @@ _START_S = 120.0
 _ANSWER_S = 30.0
 _END_S = 10.0
 _MANY = 8
+_UNMEASURED = 4  # frozen processes whose memory is not counted yet, since that takes as long as a short call
 _MUCH_MEMORY = 32 << 20
 
 _ids = itertools.count(TEMPLATE + 1)  # of all pools, so that a process of one is never taken for one of another
@@ -257,7 +258,7 @@ class Pool:
 
     def _make_room(self) -> None:
         """End what was used longest ago until one more process fits."""
-        while self._unmeasured:
+        while len(self._unmeasured) > _UNMEASURED:
             if (process := self._unmeasured.popleft()()) is not None and process.alive:
                 self._memory[process.id] = process.measure()
         while len(self._living) >= self.cap.processes or self._private_mb() > self.cap.memory_mb:
