@@ -16,7 +16,6 @@ from elpo_envs.sandbox import (
     ReplaySandbox,
     SandboxError,
     SandboxSnapshot,
-    available,
     make_sandbox,
 )
 from elpo_envs.sandbox.language import LanguagePolicy
