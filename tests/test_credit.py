@@ -108,7 +108,9 @@ def test_sums_and_inheritance(tree: tuple[list[int], dict[int, float]]) -> None:
             assert credit.branch[group].sum() == pytest.approx(0, abs=1e-9)
             squares = float((credit.branch[group] ** 2).mean())
             equal = np.ptp(credit.reward[group]) < 1e-9
-            assert squares == pytest.approx(0.0 if equal else 1.0, abs=2e-3)
+            spread = float(credit.reward[group].std())
+            # The constant added to the standard deviation shows where that is small.
+            assert squares == pytest.approx(0.0 if equal else (spread / (spread + 1e-6)) ** 2, abs=1e-6)
             if equal:
                 assert np.all(credit.branch[group] == 0.0)
 
