@@ -100,6 +100,8 @@ class Output:
     def text(self) -> str:
         """Everything written since `reset`, without trailing newlines and with the middle elided."""
         self._take_foreign()
+        if not self._total:
+            return ""
         head, tail = "".join(self._head), "".join(self._tail)[-self._limit :]
         hidden = self._total - len(head) - len(tail)
         if not hidden:

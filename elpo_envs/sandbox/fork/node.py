@@ -115,9 +115,7 @@ class Node:
         frame = read_frame(REQUEST)
         if frame is None:
             os._exit(0)  # nobody wanted this one
-        gc.collect(
-            1
-        )  # only what is new since the fork; later collections then come at the same moments in every branch
+        gc.collect(1)  # what is new since the fork; later collections come at the same moments in every branch then
         request = loads(frame)
         interpreter = self._interpreter
         if interpreter is None:
@@ -165,6 +163,8 @@ class Node:
         os.close(sink)
         if self._interpreter is not None:
             self._interpreter.rehearse()
+        open_files()
+        is_full(self._real_scratch)
         mask = self._mask
         self._come_to_rest()
         self._mask = mask

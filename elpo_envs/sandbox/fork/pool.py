@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from elpo_envs.sandbox.base import SandboxError
-from elpo_envs.sandbox.fork.process import Process, SessionSettings
+from elpo_envs.sandbox.fork.process import Pinned, Process, SessionSettings
 from elpo_envs.sandbox.fork.wire import MAX_PACKET, TEMPLATE, pack, pair, unpack
 from elpo_envs.sandbox.launch import command, environment
 
@@ -94,6 +94,23 @@ class Ending:
     no_room: bool
 
 
+class _Reference(weakref.ref[Process]):
+    """What a pool has of a process: when nothing else refers to it any more, the pool lets it go."""
+
+    __slots__ = ("connection", "number", "pool")
+
+    def __new__(cls, process: Process, pool: Pool, connection: socket.socket) -> _Reference:
+        return super().__new__(cls, process, _let_go)
+
+    def __init__(self, process: Process, pool: Pool, connection: socket.socket) -> None:
+        super().__init__(process, _let_go)  # type: ignore[call-arg]
+        self.number, self.pool, self.connection = process.id, pool, connection
+
+
+def _let_go(reference: _Reference) -> None:
+    reference.pool._discard(reference.number, reference.connection)
+
+
 class Pool:
     """A zygote and the sessions forked from it. Safe to use from several threads and the garbage collector.
 
@@ -146,7 +163,11 @@ class Pool:
 
     def alive(self) -> bool:
         """Whether this process owns it and it still runs."""
-        return not self._broken and self.owner == os.getpid() and self._zygote.poll() is None
+        return self.usable() and self._zygote.poll() is None
+
+    def usable(self) -> bool:
+        """`alive`, but for a zygote that died without anybody having noticed: its next use says so."""
+        return not self._broken and self.owner == os.getpid()
 
     def fork(self, parent: Process | None, settings: SessionSettings) -> Process:
         """Order a fork of `parent`, whose session has `settings`, or of the template for None.
@@ -159,7 +180,7 @@ class Pool:
         """
         if parent is not None and not self.owns(parent):
             raise SandboxError("the process to fork is gone")
-        with contextlib.nullcontext() if parent is None else parent.pinned():
+        with Pinned(parent):
             self._make_room()
             ours, theirs = self._connection()
         number = next(_ids)
@@ -176,8 +197,7 @@ class Pool:
                 self._break()
                 raise SandboxError("the sandbox's zygote has died") from error
         process = Process(number, ours, settings, parent)
-        weakref.finalize(process, self._discard, number, ours).atexit = False
-        self._living[number] = weakref.ref(process)
+        self._living[number] = _Reference(process, self, ours)
         return process
 
     def _connection(self) -> tuple[socket.socket, socket.socket]:
@@ -240,6 +260,7 @@ class Pool:
         for reference in list(self._living.values()):
             if (process := reference()) is not None:
                 process.retire()
+        self._living.clear()
         self._socket.close()
         try:
             self._zygote.wait(_END_S)

@@ -34,7 +34,7 @@ def current_pool() -> Pool:
     with _lock:
         if _exiting:
             raise SandboxError("the interpreter is exiting")
-        if _pool is None or not _pool.alive():
+        if _pool is None or not _pool.usable():
             if _pool is not None:
                 _pool.shut_down()
                 _pool = None
@@ -43,8 +43,8 @@ def current_pool() -> Pool:
 
 
 def running_pool() -> Pool | None:
-    """This process's pool, if it was started and still runs."""
-    return _pool if _pool is not None and _pool.alive() else None
+    """This process's pool, if it was started and has not failed."""
+    return _pool if _pool is not None and _pool.usable() else None
 
 
 def lacking_layers() -> dict[str, str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from elpo_envs.sandbox.fork.waiting import Conversation, Wait
@@ -15,8 +14,10 @@ from elpo_envs.sandbox.fork.wire import READY
 from elpo_envs.sandbox.frames import LENGTH
 
 MAX_REPLY_BYTES = 4 << 20
+_PART = 1 << 16
 _BIRTH_S = 15.0
 _CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS_SPACE = socket.CMSG_SPACE(_CREDENTIALS.size)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -63,6 +64,7 @@ class Process:
         id: its number in the pool.
         settings: those of its session.
         alive: False once it was ended by the host, whoever still refers to it.
+        awaited: whether its request came before it was born.
         pins: by how many it is being used; a process with a pin is not ended to make room.
     """
 
@@ -73,6 +75,7 @@ class Process:
         self.settings = settings
         self.alive = True
         self.pins = 0
+        self.awaited = False
         self._pid = 0
         self._size = _Size()
         self._parent_size = None if parent is None else parent._size
@@ -84,15 +87,6 @@ class Process:
         """Note that the process is to be used no more. Its end is the pool's affair."""
         self.alive = False
         self._connection.close()
-
-    @contextlib.contextmanager
-    def pinned(self) -> Iterator[None]:
-        """Keep the process from being ended to make room."""
-        self.pins += 1
-        try:
-            yield
-        finally:
-            self.pins -= 1
 
     def exchange(
         self, payload: bytes, timeout_s: float, meanwhile: Callable[[], None] | None = None
@@ -106,17 +100,15 @@ class Process:
             ProcessLostError: there was no reply.
         """
         request = LENGTH.pack(len(payload)) + payload
-        with self.pinned():
+        with Pinned(self):
             unsent = self._send_some(request)  # what is there at its birth, the process need not wait for
             self._pid = yield from self._await_birth()
             deadline = time.monotonic() + timeout_s
-            yield from self._send(unsent, deadline)
+            if unsent:
+                yield from self._send(unsent, deadline)
             if meanwhile is not None:
                 meanwhile()
-            size = LENGTH.unpack((yield from self._receive(LENGTH.size, deadline)))[0]
-            if size > MAX_REPLY_BYTES:
-                raise ProcessLostError("it wrote an unreadable reply")
-            reply = yield from self._receive(size, deadline)
+            reply = yield from self._receive(deadline)
         self._connection.close()
         return reply
 
@@ -127,13 +119,21 @@ class Process:
 
     def _await_birth(self) -> Conversation[int]:
         """The process's first byte, which the kernel marks with its id as this process sees it."""
-        if not (yield self._wait(False, time.monotonic() + _BIRTH_S)):
-            raise NeverBornError("it was not born in time")
-        try:
-            # No room for descriptors, so that none can be planted here.
-            ready, ancillary, _, _ = self._connection.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
-        except OSError:
-            ready, ancillary = b"", []
+        deadline = time.monotonic() + _BIRTH_S
+        while True:
+            try:
+                # No room for descriptors, so that none can be planted here.
+                ready, ancillary, _, _ = self._connection.recvmsg(1, _CREDENTIALS_SPACE)
+                break
+            except BlockingIOError:
+                self.awaited = True
+                if not (yield self._wait(False, deadline)):
+                    raise NeverBornError("it was not born in time") from None
+            except OSError:
+                if not self.alive:
+                    raise ProcessLostError("it was given up") from None
+                ready, ancillary = b"", []
+                break
         if ready != READY:
             raise NotBornError("it was not born")
         return int(_CREDENTIALS.unpack(ancillary[0][2])[0]) if ancillary else 0
@@ -155,11 +155,11 @@ class Process:
             if not (yield self._wait(True, deadline)):
                 raise TimeoutError
 
-    def _receive(self, size: int, deadline: float) -> Conversation[bytes]:
-        data = bytearray()
-        while len(data) < size:
+    def _receive(self, deadline: float) -> Conversation[bytes]:
+        data, end = bytearray(), LENGTH.size
+        while len(data) < end:
             try:
-                part = self._connection.recv(size - len(data))
+                part = self._connection.recv(_PART)
             except BlockingIOError:
                 if not (yield self._wait(False, deadline)):
                     raise TimeoutError from None
@@ -169,7 +169,11 @@ class Process:
             if not part:
                 raise ProcessLostError("it closed its connection")
             data += part
-        return bytes(data)
+            if len(data) >= LENGTH.size:
+                end = LENGTH.size + LENGTH.unpack_from(data)[0]
+                if end > LENGTH.size + MAX_REPLY_BYTES or len(data) > end:
+                    raise ProcessLostError("it wrote an unreadable reply")
+        return bytes(data[LENGTH.size :])
 
     def measure(self) -> int:
         """Estimate the memory, in bytes, that it does not share with the process it was forked from, once frozen.
@@ -189,3 +193,18 @@ class Process:
         before = self._parent_size
         grown = 0 if before is None or not before.resident else self._size.resident - before.resident
         return max(faults, grown) * _PAGE
+
+
+class Pinned:
+    """While this context lasts, `process`, if there is one, is not ended to make room for others."""
+
+    def __init__(self, process: Process | None) -> None:
+        self._process = process
+
+    def __enter__(self) -> None:
+        if self._process is not None:
+            self._process.pins += 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.pins -= 1

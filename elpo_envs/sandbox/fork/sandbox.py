@@ -8,10 +8,9 @@ compared with the first time, and the session is refused where it differs.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from contextlib import AbstractContextManager
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,14 @@ from elpo_envs.sandbox.base import Capabilities, Execution, Fidelity, Limits, Sa
 from elpo_envs.sandbox.endings import not_repeated, process_ended, process_killed, stopped
 from elpo_envs.sandbox.fork.pool import Pool
 from elpo_envs.sandbox.fork.pools import current_pool, lacking_layers, running_pool
-from elpo_envs.sandbox.fork.process import NeverBornError, NotBornError, Process, ProcessLostError, SessionSettings
+from elpo_envs.sandbox.fork.process import (
+    NeverBornError,
+    NotBornError,
+    Pinned,
+    Process,
+    ProcessLostError,
+    SessionSettings,
+)
 from elpo_envs.sandbox.fork.scratch import FULL
 from elpo_envs.sandbox.fork.waiting import Conversation, drive, drive_async
 from elpo_envs.sandbox.fork.wire import SCRATCH_FULL
@@ -59,6 +65,10 @@ class ForkSandbox:
         self._state: SandboxSnapshot | None = None
         self._next: Process | None = None  # forked from the state's process ahead of the next call
         self._going_on = False  # whether calls follow each other, so that forking ahead of the next one pays
+        self._anchor: weakref.ref[Process] | None = None  # the process whose state was restored last
+        self._branching = False  # whether it was restored twice in a row, and so perhaps again
+        self._spare: Process | None = None  # forked from it for that
+        self._settled: tuple[Limits, SessionSettings] | None = None  # what `_settings` made of which limits
 
     @property
     def capabilities(self) -> Capabilities:
@@ -68,7 +78,8 @@ class ForkSandbox:
     def open(self, seed: int) -> None:
         """Start a fresh session, dropping any current one; `seed` is any integer."""
         self._state, self._next = SandboxSnapshot(int(seed), (), "", self.fidelity), None
-        self._going_on = False
+        self._going_on = self._branching = False
+        self._anchor = self._spare = None
 
     def run(self, code: str) -> Execution:
         """Run `code`; raises only SandboxError, and only if there is no session (`open` was never called)."""
@@ -90,12 +101,20 @@ class ForkSandbox:
         if reseed is not None:
             reseeds = (*snapshot.reseeds, (len(snapshot.calls), int(reseed)))
             self._state = replace(snapshot, reseeds=reseeds)
-        if self._next is None and (holder := self._held_by(self._opened())) is not None:
-            self._fork_ahead(holder)
+        pool = self._own_pool or running_pool()
+        holder = self._held_by(self._state, pool)
+        self._branching = holder is not None and self._anchor is not None and self._anchor() is holder
+        if not self._branching:
+            self._anchor = None if holder is None else weakref.ref(holder)
+            self._spare = None
+        if self._next is None and holder is not None:
+            self._next, self._spare = self._spare, None
+            if pool is not None and (self._next is None or not self._next.alive):
+                self._fork_ahead(pool, holder)
 
     def close(self) -> None:
         """End the session. Idempotent; snapshots stay valid."""
-        self._state = self._next = None
+        self._state = self._next = self._anchor = self._spare = None
         if (pool := self._own_pool or running_pool()) is not None:
             pool.flush()
 
@@ -115,11 +134,11 @@ class ForkSandbox:
         return Execution(f"SandboxError: {failure}", "sandbox_failure")
 
     def _attempt(self, code: str) -> Conversation[Execution]:
-        yield from self._rebuild()
+        pool = self._pool()
+        holder = yield from self._rebuild(pool)
         state = self._opened()
-        holder = self._held_by(state)
-        with _pinned(holder):
-            pool, process = self._take_next(holder)
+        with Pinned(holder):
+            process = self._take_next(pool, holder)
             try:
                 items: list[str | int] = [*pending_reseeds(state), code]
                 (reply,) = yield from self._exchange(pool, holder, process, state, items)
@@ -135,13 +154,14 @@ class ForkSandbox:
             else:
                 digest = extend_digest(state.digest, [reply])
                 pool.keep(process)
-                self._state = replace(state, calls=(*state.calls, code), digest=digest, live=process)
+                calls = (*state.calls, code)
+                self._state = SandboxSnapshot(state.seed, calls, digest, state.fidelity, state.reseeds, process)
                 return Execution(*reply)
             self._next = None  # it would have been forked from the process that is given up
             del process
             pool.flush()
             if holder is not None:
-                self._fork_ahead(holder)
+                self._fork_ahead(pool, holder)
             return execution
 
     def _explain(self, pool: Pool, process: Process, lost: ProcessLostError) -> Execution:
@@ -170,11 +190,16 @@ class ForkSandbox:
                 "allowed_imports": self._allowed_imports,
             }
         payload = json.dumps({"settings": settings, "items": items}).encode()
-        ahead = self._going_on and pool.counts_forks
-        meanwhile = (lambda: self._fork_ahead(process)) if ahead else None
+
+        def meanwhile() -> None:
+            if not self._going_on:
+                self._fork_spare(pool)
+            elif process.awaited and pool.counts_forks:  # else an order to a process at work would be early
+                self._fork_ahead(pool, process)
+
         frame = yield from process.exchange(payload, limits.wall_s, meanwhile)
-        if self._going_on and not ahead:  # without grants, an order to a process that is not frozen would be early
-            self._fork_ahead(process)
+        if self._going_on and self._next is None:  # where calls leave it time, forking does not slow this one down
+            self._fork_ahead(pool, process)
         self._going_on = True
         try:
             return decode_replies(frame, 1, limits.output_chars)
@@ -195,64 +220,82 @@ class ForkSandbox:
             raise SandboxError("the sandbox has no session: call open() or restore() first")
         return self._state
 
-    def _held_by(self, state: SandboxSnapshot) -> Process | None:
+    def _held_by(self, state: SandboxSnapshot, pool: Pool | None) -> Process | None:
         """The process that holds `state`, if there is one in the pool, with this sandbox's settings."""
-        process, pool = state.live, self._own_pool or running_pool()
+        process = state.live
         if not isinstance(process, Process) or pool is None or not pool.owns(process):
             return None
         return process if process.alive and process.settings == self._settings() else None
 
-    def _fork(self, parent: Process | None) -> Process:
-        pool = self._pool()
+    def _settings(self) -> SessionSettings:
+        limits = self.limits
+        if self._settled is None or self._settled[0] is not limits:
+            cpu_s = math.ceil(limits.cpu_s)
+            settings = SessionSettings(cpu_s, limits.memory_mb, limits.output_chars, self._allowed_imports)
+            self._settled = limits, settings
+        return self._settled[1]
+
+    def _fork(self, pool: Pool, parent: Process | None) -> Process:
         if parent is not None:
             pool.touch(parent)
         return pool.fork(parent, self._settings())
 
-    def _settings(self) -> SessionSettings:
-        limits = self.limits
-        return SessionSettings(math.ceil(limits.cpu_s), limits.memory_mb, limits.output_chars, self._allowed_imports)
-
-    def _fork_ahead(self, parent: Process) -> None:
+    def _fork_ahead(self, pool: Pool, parent: Process) -> None:
         """Have the next process forked as soon as `parent` is frozen, so that the next call finds it ready."""
-        self._next = self._fork(parent)
+        self._next = self._fork_early(pool, parent)
 
-    def _take_next(self, holder: Process | None) -> tuple[Pool, Process]:
+    def _fork_spare(self, pool: Pool) -> None:
+        """Have another process forked for one more branch from the state that was restored again and again."""
+        anchor = None if self._anchor is None else self._anchor()
+        if self._branching and self._spare is None and anchor is not None:
+            self._spare = self._fork_early(pool, anchor)
+
+    def _fork_early(self, pool: Pool, parent: Process) -> Process | None:
+        """None where that fails: the call that needs the process will see."""
+        try:
+            return self._fork(pool, parent)
+        except SandboxError:
+            return None
+
+    def _take_next(self, pool: Pool, holder: Process | None) -> Process:
         """The process for the next call: the one forked ahead, or a new one."""
-        pool = self._pool()
         process, self._next = self._next, None
         if process is None or not process.alive or not pool.owns(process):
-            process = self._fork(holder)
-        return pool, process
+            process = self._fork(pool, holder)
+        return process
 
-    def _rebuild(self) -> Conversation[None]:
-        """Repeat the session's calls where no process holds it; raises SandboxError if that leads elsewhere."""
+    def _rebuild(self, pool: Pool) -> Conversation[Process | None]:
+        """The process that holds the session, None for the template; repeats its calls where there is no process.
+
+        Raises SandboxError if that leads elsewhere.
+        """
         target = self._opened()
-        if not target.calls or self._held_by(target) is not None:
-            return
+        holder = self._held_by(target, pool)
+        if holder is not None or not target.calls:
+            return holder
         self._next = None
         state = SandboxSnapshot(target.seed, (), "", self.fidelity)
         pending: list[str | int] = []
         for item in items_of(target):
             pending.append(item)
             if isinstance(item, str):
-                state = yield from self._repeat(state, pending)
+                state = yield from self._repeat(pool, state, pending)
                 pending = []
         if state.digest != target.digest:
             raise SandboxError(not_repeated(len(target.calls)))
         self._state = replace(target, live=state.live)
+        if (holder := self._held_by(self._state, pool)) is None:
+            raise SandboxError("the session's process was ended to make room for others")
+        return holder
 
-    def _repeat(self, state: SandboxSnapshot, items: list[str | int]) -> Conversation[SandboxSnapshot]:
+    def _repeat(self, pool: Pool, state: SandboxSnapshot, items: list[str | int]) -> Conversation[SandboxSnapshot]:
         """One step of a rebuild: the session after `items`, the last of which is a call."""
         holder = state.live
-        with _pinned(holder):
-            pool, process = self._take_next(holder)
+        with Pinned(holder):
+            process = self._take_next(pool, holder)
             try:
                 replies = yield from self._exchange(pool, holder, process, state, items)
             except (TimeoutError, ProcessLostError) as error:
                 raise SandboxError(f"the session's calls could not be repeated: {error!r}") from error
             pool.keep(process)
             return replace(state, digest=extend_digest(state.digest, replies), live=process)
-
-
-def _pinned(process: Process | None) -> AbstractContextManager[None]:
-    return contextlib.nullcontext() if process is None else process.pinned()

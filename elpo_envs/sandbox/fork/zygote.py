@@ -31,13 +31,14 @@ if __name__ == "__main__" and not TYPE_CHECKING:
     _folder.__path__ = [str(Path(__file__).parent.parent)]
     sys.modules["_elpo_sandbox"] = _folder
     jail = importlib.import_module("_elpo_sandbox.jail")
+    heap = importlib.import_module("_elpo_sandbox.fork.heap")
     node = importlib.import_module("_elpo_sandbox.fork.node")
     scratch = importlib.import_module("_elpo_sandbox.fork.scratch")
     supervisor = importlib.import_module("_elpo_sandbox.fork.supervisor")
     wire = importlib.import_module("_elpo_sandbox.fork.wire")
 else:
     from .. import jail
-    from . import node, scratch, supervisor, wire
+    from . import heap, node, scratch, supervisor, wire
 
 _SCRATCH_BYTES = 1 << 30
 _SCRATCH_INODES = 1 << 18
@@ -111,9 +112,11 @@ def _run_zygote(host: socket.socket, root: str, options: dict[str, Any], surroun
     jail.prepare_fork()
     gc.collect()
     gc.freeze()
+    large = heap.enlarge_pages()
     zygote = os.getpid()
     template = os.fork()
     if not template:
+        heap.divide_tables(large)
         jail.set_death_signal()
         host.close()
         ours.close()
