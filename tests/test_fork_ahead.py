@@ -159,6 +159,22 @@ def test_the_one_forked_ahead_may_be_ended_to_make_room() -> None:
         pool.shut_down()
 
 
+def test_what_waits_for_a_call_is_ended_before_what_holds_a_state() -> None:
+    pool = Pool(cap=Cap(8, 100_000))
+    try:
+        boxes = [ForkSandbox(pool=pool) for _ in range(6)]
+        for number, box in enumerate(boxes):
+            box.open(number)
+            box.run(f"x = {number}")
+            box.run("x += 1")  # from here on, a process is forked ahead of the next call
+        states = [box.snapshot() for box in boxes]
+        assert [state.live.alive for state in states] == [True] * 6
+        for number, box in enumerate(boxes):
+            assert box.run("x").text == str(number + 1)
+    finally:
+        pool.shut_down()
+
+
 def test_a_call_does_not_fail_where_nothing_can_be_forked_ahead(
     pool: Pool, box: ForkSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

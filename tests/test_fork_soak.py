@@ -74,9 +74,19 @@ class Expected:
         return "x / 0", "ZeroDivisionError: division by zero"
 
 
+class Counting(ForkSandbox):
+    """Counts the calls that were repeated to rebuild its session."""
+
+    repeated = 0
+
+    def _repeat(self, *arguments: Any) -> Any:
+        self.repeated += 1
+        return super()._repeat(*arguments)
+
+
 @dataclass
 class Session:
-    box: ForkSandbox
+    box: Counting
     expected: Expected
     snapshots: list[tuple[SandboxSnapshot, Expected]]  # shared by all sessions with the same language
 
@@ -91,6 +101,7 @@ class Report:
     crashes: int = 0
     kills: int = 0
     lost_to_kills: int = 0
+    rebuilt: int = 0  # calls before which the session's earlier ones were repeated: its process was killed or evicted
     most_processes: int = 0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
@@ -129,7 +140,7 @@ class Soak:
     async def _use_all(self) -> None:
         free: asyncio.Queue[Session] = asyncio.Queue()
         for number in range(SESSIONS):
-            box = ForkSandbox(LIMITS, self._pool, LanguagePolicy() if number % 2 else None)
+            box = Counting(LIMITS, self._pool, LanguagePolicy() if number % 2 else None)
             free.put_nowait(Session(box, Expected(random.Random()), self._snapshots[number % 2]))
         await asyncio.gather(*(self._work(free) for _ in range(AT_ONCE)))
 
@@ -196,9 +207,10 @@ class Soak:
             self.report.wrong.append(f"{kind}: {done}")
 
     async def _call(self, session: Session, code: str) -> Execution:
-        start = time.monotonic()
+        start, repeated = time.monotonic(), session.box.repeated
         done = await session.box.run_async(code)
         self.report.latencies_s.append(time.monotonic() - start)
+        self.report.rebuilt += session.box.repeated > repeated
         self.report.calls += 1
         return done
 

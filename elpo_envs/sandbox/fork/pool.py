@@ -1,7 +1,8 @@
 """The host's side of the `fork` backend: the zygote it started, and the session processes in it.
 
 A `Process` is released when nothing refers to it any more. All sessions together are bounded: beyond `Cap`, the
-processes that were used longest ago are ended, and whoever needs them again rebuilds them.
+processes that were used longest ago are ended, first those that wait for a call; whoever needs them again rebuilds
+them.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class Pool:
         self._lock = threading.Lock()
         self._broken = False
         self._condemned: deque[int] = deque()
-        self._living: dict[int, weakref.ref[Process]] = {}  # least recently used first
+        self._living: dict[int, _Reference] = {}  # least recently used first
+        self._waiting: dict[int, _Reference] = {}  # those of them that hold no state yet
         self._memory: dict[int, int] = {}  # bytes of frozen processes
         self._unmeasured: deque[weakref.ref[Process]] = deque()
         self._root = str(Path(tempfile.mkdtemp(prefix="elpo-sandbox-")).resolve())
@@ -197,7 +199,7 @@ class Pool:
                 self._break()
                 raise SandboxError("the sandbox's zygote has died") from error
         process = Process(number, ours, settings, parent)
-        self._living[number] = _Reference(process, self, ours)
+        self._living[number] = self._waiting[number] = _Reference(process, self, ours)
         return process
 
     def _connection(self) -> tuple[socket.socket, socket.socket]:
@@ -222,6 +224,7 @@ class Pool:
 
     def keep(self, process: Process) -> None:
         """Note that `process` is frozen now, and for its memory to be counted before the next fork."""
+        self._waiting.pop(process.id, None)
         self._unmeasured.append(weakref.ref(process))
         self.touch(process)
 
@@ -261,6 +264,7 @@ class Pool:
             if (process := reference()) is not None:
                 process.retire()
         self._living.clear()
+        self._waiting.clear()
         self._socket.close()
         try:
             self._zygote.wait(_END_S)
@@ -287,13 +291,16 @@ class Pool:
                 return
 
     def _end_oldest(self) -> bool:
-        """End what was used longest ago; False if all are at work."""
-        victim = next((p for r in list(self._living.values()) if (p := r()) is not None and not p.pins), None)
-        if victim is None:
-            return False
-        victim.retire()
-        self._discard(victim.id, None)
-        return True
+        """End what was used longest ago; False if all are at work.
+
+        Those that wait for a call go first: such a one is soon forked again, but a state must be rebuilt.
+        """
+        for reference in (*self._waiting.values(), *self._living.values()):
+            if (victim := reference()) is not None and not victim.pins:
+                victim.retire()
+                self._discard(victim.id, None)
+                return True
+        return False
 
     def _private_mb(self) -> float:
         return sum(list(self._memory.values())) / 2**20
@@ -308,6 +315,7 @@ class Pool:
         if connection is not None:
             connection.close()
         memory = self._memory.pop(number, 0)
+        self._waiting.pop(number, None)
         if self._living.pop(number, None) is not None and self.owner == os.getpid():
             self._condemned.append(number)
             if memory > _MUCH_MEMORY or len(self._condemned) > _MANY:
