@@ -18,6 +18,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -286,8 +287,11 @@ class Pool:
         while len(self._unmeasured) > _UNMEASURED:
             if (process := self._unmeasured.popleft()()) is not None and process.alive:
                 self._memory[process.id] = process.measure()
-        while len(self._living) >= self.cap.processes or self._private_mb() > self.cap.memory_mb:
+        while len(self._living) >= self.cap.processes:
             if not self._end_oldest():
+                return
+        while self._private_mb() > self.cap.memory_mb:
+            if not self._end_first(known for known in list(self._living.values()) if known.number in self._memory):
                 return
 
     def _end_oldest(self) -> bool:
@@ -295,7 +299,10 @@ class Pool:
 
         Those that wait for a call go first: such a one is soon forked again, but a state must be rebuilt.
         """
-        for reference in (*self._waiting.values(), *self._living.values()):
+        return self._end_first((*self._waiting.values(), *self._living.values()))
+
+    def _end_first(self, candidates: Iterable[_Reference]) -> bool:
+        for reference in candidates:
             if (victim := reference()) is not None and not victim.pins:
                 victim.retire()
                 self._discard(victim.id, None)
