@@ -224,18 +224,19 @@ def long_run(backend: str, total: int, before: Sequence[Call], last: Call) -> li
             sandbox.restore(root)
             readings.append((done, settled(readings[0][1].processes if readings else None)))
 
-        sandbox.restore(root)
-        sandbox.run(last.code)
-        read(0)
-        done = 0
-        while done < total:
+        def episode() -> None:
             sandbox.restore(root)
             held = []
             for _ in range(EPISODE):
                 sandbox.run(last.code)
                 held.append(sandbox.snapshot())
+
+        episode()  # so that what a sandbox keeps for its next branch is there before the first reading, too
+        read(0)
+        done = 0
+        while done < total:
+            episode()
             done += EPISODE
-            del held
             if done % max(EPISODE, total // 10) == 0:
                 read(done)
     return readings

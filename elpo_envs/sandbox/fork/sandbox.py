@@ -107,10 +107,12 @@ class ForkSandbox:
         if not self._branching:
             self._anchor = None if holder is None else weakref.ref(holder)
             self._spare = None
-        if self._next is None and holder is not None:
+        if pool is not None and holder is not None and self._next is None:
             self._next, self._spare = self._spare, None
-            if pool is not None and (self._next is None or not self._next.alive):
+            if self._next is None or not self._next.alive:
                 self._fork_ahead(pool, holder)
+        if pool is not None:
+            pool.flush()  # what this made superfluous, if no order to fork said so
 
     def close(self) -> None:
         """End the session. Idempotent; snapshots stay valid."""
