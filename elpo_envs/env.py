@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,11 +17,10 @@ from elpo_envs.protocols import MalformedCall, ParsedCall, TurnProtocol
 from elpo_envs.snapshots import Snapshot, check_restorable_by_reset
 from elpo_envs.spaces import UnicodeText
 from elpo_envs.tasks.base import Task, TaskSource
-from elpo_envs.tools.arguments import ArgumentCheck, compile_check
+from elpo_envs.toolbox import Toolbox
 from elpo_envs.tools.base import Tool
 
 MAX_DRAWN_INDEX = 2**31
-_MAX_NAME = 64
 _RESET_OPTIONS = ("index", "task_id", "snapshot")
 
 
@@ -90,9 +87,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
     ) -> None:
         if render_mode not in (None, "ansi", "human"):
             raise ValueError(f"render_mode={render_mode!r} is unknown; choose None, 'ansi' or 'human'")
-        names = [t.name for t in tools]
-        if len(set(names)) < len(names):
-            raise ValueError(f"tools={names} has a name twice; give every tool a name of its own")
+        self._toolbox = Toolbox(tools)
         self.protocol = protocol
         self.budgets = budgets
         self.system_prompt = system_prompt
@@ -100,15 +95,13 @@ class ConversationEnv(gym.Env[str, str], ABC):
         self.action_space = UnicodeText(budgets.max_chars)
         # One more character for each line break that joins the results of several calls.
         self.observation_space = UnicodeText(budgets.max_chars + budgets.max_tool_calls)
-        self._tools: dict[str, Tool] = {t.name: t for t in tools}
-        self._checks: dict[str, ArgumentCheck] = {t.name: compile_check(t.name, t.schema) for t in tools}
         self._episode: Episode | None = None
         self._n_rendered = 0
         contract = {
             "environment": type(self).__name__,
             **identity,
             "protocol": protocol.name,
-            "tools": {t.name: t.schema for t in tools},
+            "tools": self._toolbox.schemas,
             **asdict(budgets),
             "system_prompt": system_prompt,
         }
@@ -123,6 +116,15 @@ class ConversationEnv(gym.Env[str, str], ABC):
     def judge(self, task: Task, text: str) -> Verdict | None:
         """Grade the final answer in an assistant turn without tool calls; None when there is none in it."""
 
+    def judge_submission(self, task: Task, arguments: Mapping[str, Any]) -> Verdict:
+        """Grade what a terminal tool handed in: by default its `answer`, as if the final turn had boxed it."""
+        answer = str(arguments["answer"])
+        verdict = self.judge(task, f"\\boxed{{{answer}}}")
+        return Verdict(None, False, {"method": "no_answer"}) if verdict is None else verdict
+
+    def take_up(self, task: Task) -> None:
+        """Called when an episode about `task` begins or is restored; for tools that need to know it."""
+
     @abstractmethod
     def clone(self) -> Self:
         """A new, un-reset environment of the same configuration; the two share only immutable parts."""
@@ -130,7 +132,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
     @property
     def tools(self) -> list[dict[str, Any]]:
         """The tools' OpenAI function schemas, as copies."""
-        return [copy.deepcopy(dict(t.schema)) for t in self._tools.values()]
+        return list(self._toolbox.schemas.values())
 
     @property
     def contract(self) -> Mapping[str, Any]:
@@ -198,22 +200,19 @@ class ConversationEnv(gym.Env[str, str], ABC):
     def close(self) -> None:
         """Release the tools. Idempotent; snapshots stay valid."""
         self._episode = None
-        for tool in self._tools.values():
-            tool.close()
+        self._toolbox.close()
 
     def freeze(self) -> EnvState:
         """The state now, as a value; use `elpo_envs.snapshot`, which also covers wrappers."""
         episode = self._current()
-        tools = {name: _own(tool.snapshot()) for name, tool in self._tools.items()}
         rng = self._np_random
         state = None if rng is None else {"seed": self._np_random_seed, "state": rng.bit_generator.state}
-        return EnvState(episode, tools, state)
+        return EnvState(episode, self._toolbox.freeze(), state)
 
     def thaw(self, state: EnvState, reseed: int | None = None) -> tuple[str, dict[str, Any]]:
         """Become `state`, and return the observation and info of that moment; use `elpo_envs.restore`."""
         self._episode = None  # a tool that cannot be restored must not leave half of two episodes
-        for name, tool in self._tools.items():
-            tool.restore(_own(state.tools[name]), None if reseed is None else _derive_seed(f"{reseed}/{name}"))
+        self._toolbox.thaw(state.tools, reseed)
         if reseed is not None:
             super().reset(seed=reseed)
         elif state.np_random is None:
@@ -223,6 +222,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
             bits.state = state.np_random["state"]
             self._np_random = np.random.Generator(bits)
             self._np_random_seed = state.np_random["seed"]
+        self.take_up(state.episode.task)
         self._episode = state.episode
         self._n_rendered = 0
         return state.episode.observation, self._info(state.episode)
@@ -260,9 +260,8 @@ class ConversationEnv(gym.Env[str, str], ABC):
                 f"max_chars={self.budgets.max_chars} leaves nothing after the {chars} characters of the "
                 f"prompt of {task.task_id!r}; raise it"
             )
-        for name, tool in self._tools.items():
-            # From the task alone, so that the same task and actions always give the same outputs.
-            tool.open(_derive_seed(f"{task.task_id}/{name}"))
+        self.take_up(task)
+        self._toolbox.open(task.task_id)
         self._episode = Episode(task=task, messages=messages, observation=task.question, chars=chars)
         self._n_rendered = 0
         return self._episode.observation, self._info(self._episode)
@@ -286,28 +285,28 @@ class ConversationEnv(gym.Env[str, str], ABC):
         if verdict is None:
             hint = self.no_action_text[: self.budgets.max_chars - after.chars]
             return self._give_feedback(after, [Message("user", hint)], "no_action", None)
-        graded = replace(after, answer=verdict.answer, grade=json.dumps(dict(verdict.grade), ensure_ascii=False))
-        if verdict.failed:
-            return replace(graded, error_kind="sandbox_failure", valid=False, truncated=True)
-        return replace(graded, is_correct=verdict.correct, terminated=True)
+        return _graded(after, verdict)
 
     def _run_calls(self, episode: Episode, calls: Sequence[ParsedCall | MalformedCall]) -> Episode:
         records: list[CallRecord] = []
         stop: ErrorKind | None = None
+        submission: Mapping[str, Any] | None = None
         room = self.budgets.max_chars - episode.chars
         for call in calls:
             if episode.n_tool_calls + len(records) >= self.budgets.max_tool_calls:
                 stop = "tool_budget"
                 break
-            record = self._answer(call)
-            if len(record.text) > room:
-                record = replace(record, text=record.text[:room])
+            record = self._toolbox.answer(call)
+            if isinstance(call, ParsedCall) and record.kind in CALL_SUCCEEDED and self._toolbox.is_terminal(call):
+                submission = call.arguments
+            elif len(record.text) > room:
                 stop = "char_budget"
+            record = replace(record, text=record.text[:room])
             records.append(record)
             room -= len(record.text)
             if record.kind == "sandbox_failure":
                 stop = "sandbox_failure"
-            if stop is not None:
+            if stop is not None or submission is not None:
                 break
         failed = [r.kind for r in records if r.kind not in CALL_SUCCEEDED]
         episode = replace(
@@ -318,7 +317,12 @@ class ConversationEnv(gym.Env[str, str], ABC):
             valid=stop != "sandbox_failure",
         )
         feedback = [Message("tool", r.text, r.name) for r in records]
-        return self._give_feedback(episode, feedback, failed[0] if failed else None, stop)
+        error = failed[0] if failed else None
+        after = self._give_feedback(episode, feedback, error, stop)
+        if submission is None:
+            return after
+        after = replace(after, truncated=False, error_kind=error)
+        return _graded(after, self.judge_submission(episode.task, submission))
 
     def _give_feedback(
         self, episode: Episode, feedback: Sequence[Message], error: ErrorKind | None, stop: ErrorKind | None
@@ -338,29 +342,21 @@ class ConversationEnv(gym.Env[str, str], ABC):
             truncated=stop is not None,
         )
 
-    def _answer(self, call: ParsedCall | MalformedCall) -> CallRecord:
-        name = (call.name or "error")[:_MAX_NAME]
-        if isinstance(call, MalformedCall):
-            return CallRecord(name, None, "malformed_call", f"Error: {call.message}")
-        arguments = json.dumps(call.arguments, ensure_ascii=False)
-        tool = self._tools.get(call.name)
-        if tool is None:
-            known = ", ".join(self._tools) or "none"
-            shown = json.dumps(name, ensure_ascii=False)
-            text = f"Error: there is no tool {shown}; the available tools are: {known}"
-            return CallRecord(name, arguments, "unknown_tool", text)
-        complaint = self._checks[call.name](call.arguments)
-        if complaint is not None:
-            return CallRecord(name, arguments, "invalid_arguments", f"Error: {complaint}")
-        result = tool.call(call.arguments)
-        return CallRecord(name, arguments, result.kind, result.text)
-
     def _show(self) -> None:
         """In mode "human", print the messages that were not printed yet."""
         if self.render_mode == "human" and self._episode is not None:
             for message in self._episode.messages[self._n_rendered :]:
                 print(_transcript_line(message), flush=True)
             self._n_rendered = len(self._episode.messages)
+
+
+def _graded(episode: Episode, verdict: Verdict) -> Episode:
+    """The end of an episode whose final answer was graded."""
+    grade = json.dumps(dict(verdict.grade), ensure_ascii=False)
+    graded = replace(episode, answer=verdict.answer, grade=grade)
+    if verdict.failed:
+        return replace(graded, error_kind="sandbox_failure", valid=False, truncated=True)
+    return replace(graded, is_correct=verdict.correct, terminated=True)
 
 
 def _read_options(options: Mapping[str, Any] | None) -> int | str | Snapshot | None:
@@ -379,16 +375,6 @@ def _read_options(options: Mapping[str, Any] | None) -> int | str | Snapshot | N
         return value
     wanted = {"index": "an int", "task_id": "a str", "snapshot": "an elpo_envs.Snapshot"}[key]
     raise ValueError(f"reset option {key}={value!r} must be {wanted}")
-
-
-def _own(state: Any) -> Any:
-    """A tool's state that the tool cannot change any more; state objects are values already."""
-    return copy.deepcopy(state) if isinstance(state, (dict, list)) else state
-
-
-def _derive_seed(text: str) -> int:
-    """A seed in [0, 2**32) that depends on `text` alone, whatever the process."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4], "big")
 
 
 def _transcript_line(message: Message) -> str:

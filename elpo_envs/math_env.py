@@ -2,127 +2,32 @@ r"""`elpo/Math-v0`: solve a mathematics problem with a Python tool and answer in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
-from elpo_envs.env import Budgets, ConversationEnv, Verdict
+from elpo_envs.env import Verdict
 from elpo_envs.grading import extract_boxed, grade_response
 from elpo_envs.grading.extract import without_tool_text
-from elpo_envs.protocols import get_protocol
-from elpo_envs.sandbox import Isolation, Limits, Sandbox, make_sandbox
-from elpo_envs.tasks.base import Task, TaskSource
-from elpo_envs.tasks.sources import check_dataset, load_source
-from elpo_envs.tools import PythonTool, Tool
+from elpo_envs.task_env import TaskEnv
+from elpo_envs.tasks.base import Task
 
 DEFAULT_SYSTEM_PROMPT = (
     "Solve the problem step by step. Use the python tool for every calculation. Give the final answer in \\boxed{}."
 )
 
 
-class MathEnv(ConversationEnv):
+class MathEnv(TaskEnv):
     r"""One mathematics problem per episode, with a stateful Python interpreter.
 
     A turn with tool calls runs them; a turn without any that has a `\boxed{...}` ends the episode with the
-    reward 1.0 if it is right and 0.0 if not; a turn with neither is told so.
-
-    Args:
-        dataset: "generated" (endless), a name from `elpo_envs.tasks.sources.BENCHMARKS`, or a path to a
-            JSONL(.gz), JSON or Parquet file with question and answer fields. Files are read at the first
-            reset that needs them.
-        split: "train", "validation" or "test".
-        max_turns, max_tool_calls, max_chars: see `Budgets`.
-        protocol: how tool calls are written; "hermes".
-        sandbox: interpreter backend: "fork", "replay", "pyodide", or "auto" for the best one here.
-        render_mode: None, "ansi" or "human".
-        dataset_options: arguments of the task source, such as {"min_steps": 3, "max_steps": 4}.
-        data_dir: folder of the benchmark files; by default that in the environment variable ELPO_DATA.
-        tool_timeout_s: seconds of wall-clock and CPU time for one tool call; > 0.
-        isolation: "preferred" warns where code is not isolated from this machine, "required" refuses.
-        sandbox_options: more about the interpreter: "restricted" (False leaves the language layer out),
-            "allowed_imports" (a list of modules), "memory_mb" and "output_chars" (as in `sandbox.Limits`).
-        system_prompt: first message of the chat; "" leaves it out.
-        extra_tools: Python only: functions (classes, say) that each make one more tool.
-        task_source: Python only: tasks to use in place of those that `dataset` names.
-
-    Raises:
-        ValueError: any of these is unknown or out of range.
+    reward 1.0 if it is right and 0.0 if not; a turn with neither is told so. For the arguments see `TaskEnv`.
     """
 
+    domain: ClassVar[str] = "math"
+    default_prompt: ClassVar[str] = DEFAULT_SYSTEM_PROMPT
     no_action_text: ClassVar[str] = (
         "Error: neither a tool call nor \\boxed{} was found. Call a tool, or give the final answer in \\boxed{}."
     )
-
-    def __init__(
-        self,
-        dataset: str = "generated",
-        split: str = "train",
-        max_turns: int = 16,
-        protocol: str = "hermes",
-        sandbox: str = "auto",
-        render_mode: str | None = None,
-        *,
-        dataset_options: Mapping[str, Any] | None = None,
-        data_dir: str | None = None,
-        max_tool_calls: int = 32,
-        max_chars: int = 200_000,
-        tool_timeout_s: float = 6.0,
-        isolation: Isolation = "preferred",
-        sandbox_options: Mapping[str, Any] | None = None,
-        system_prompt: str = DEFAULT_SYSTEM_PROMPT,
-        extra_tools: Sequence[Callable[[], Tool]] = (),
-        task_source: TaskSource | None = None,
-    ) -> None:
-        if not tool_timeout_s > 0:
-            raise ValueError(f"tool_timeout_s={tool_timeout_s!r} must be greater than 0 seconds")
-        if task_source is None:
-            check_dataset(dataset, split, dataset_options)
-        self._python = PythonTool(_make_sandbox(sandbox, isolation, tool_timeout_s, sandbox_options))
-        self._arguments: dict[str, Any] = {
-            "dataset": dataset,
-            "split": split,
-            "max_turns": max_turns,
-            "protocol": protocol,
-            "sandbox": sandbox,
-            "render_mode": render_mode,
-            "dataset_options": dataset_options,
-            "data_dir": data_dir,
-            "max_tool_calls": max_tool_calls,
-            "max_chars": max_chars,
-            "tool_timeout_s": tool_timeout_s,
-            "isolation": isolation,
-            "sandbox_options": sandbox_options,
-            "system_prompt": system_prompt,
-            "extra_tools": tuple(extra_tools),
-            "task_source": task_source,
-        }
-        self._task_source = task_source
-        super().__init__(
-            protocol=get_protocol(protocol),
-            tools=[self._python, *(make() for make in extra_tools)],
-            budgets=Budgets(max_turns, max_tool_calls, max_chars),
-            system_prompt=system_prompt,
-            identity={
-                "dataset": dataset if task_source is None else task_source.name,
-                "split": split if task_source is None else task_source.split,
-                "dataset_options": dict(dataset_options or {}),
-                "tool_timeout_s": tool_timeout_s,
-                "sandbox_options": dict(sandbox_options or {}),
-            },
-            render_mode=render_mode,
-        )
-
-    def facts(self) -> dict[str, Any]:
-        """`sandbox`: the interpreter's backend and what it can do here."""
-        return {"sandbox": self._python.sandbox_facts}
-
-    @property
-    def task_source(self) -> TaskSource:
-        """The tasks. Raises ValueError or OSError, naming the file, where they cannot be read."""
-        if self._task_source is None:
-            a = self._arguments
-            self._task_source = load_source(a["dataset"], a["split"], a["dataset_options"], a["data_dir"])
-        return self._task_source
 
     def judge(self, task: Task, text: str) -> Verdict | None:
         r"""Grade the `\boxed{...}` of the turn; an empty one is no answer. Tool output is not read.
@@ -134,21 +39,3 @@ class MathEnv(ConversationEnv):
             return None
         grade = grade_response(text, task.answer)
         return Verdict(boxed[-1], grade.correct, asdict(grade), failed=grade.timed_out)
-
-    def clone(self) -> Self:
-        new = type(self)(**self._arguments)
-        new._task_source = self._task_source
-        new.spec = self.spec
-        return new
-
-
-def _make_sandbox(name: str, isolation: Isolation, timeout_s: float, options: Mapping[str, Any] | None) -> Sandbox:
-    given = dict(options or {})
-    unknown = sorted(given.keys() - {"restricted", "allowed_imports", "memory_mb", "output_chars"})
-    if unknown:
-        raise ValueError(
-            f"sandbox_options[{unknown[0]!r}] is unknown; give restricted, allowed_imports, memory_mb or output_chars"
-        )
-    bounds = {field: given.pop(field) for field in ("memory_mb", "output_chars") if field in given}
-    limits = Limits(wall_s=timeout_s, cpu_s=timeout_s, **bounds)
-    return make_sandbox(name, limits, isolation=isolation, **given)

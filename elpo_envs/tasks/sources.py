@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from elpo_envs.tasks.base import TaskSource
-from elpo_envs.tasks.generated import GeneratedSource
 from elpo_envs.tasks.records import SUFFIXES, RecordSource
 
 GENERATED = "generated"
 DATA_VARIABLE = "ELPO_DATA"
+
+# domain -> module and class of its endless source
+_GENERATORS = {
+    "math": ("elpo_envs.tasks.generated", "GeneratedSource"),
+    "science": ("elpo_envs.tasks.science", "ScienceSource"),
+    "code": ("elpo_envs.tasks.programs", "ProgramSource"),
+}
 
 # name -> split -> file in the data folder
 BENCHMARKS: dict[str, dict[str, str]] = {
@@ -27,10 +34,10 @@ BENCHMARKS: dict[str, dict[str, str]] = {
 }
 
 
-def check_dataset(dataset: str, split: str, options: Mapping[str, Any] | None = None) -> None:
+def check_dataset(dataset: str, split: str, options: Mapping[str, Any] | None = None, domain: str = "math") -> None:
     """Raise ValueError, with the choices, unless `load_source` knows what these mean; reads no file."""
     if dataset == GENERATED:
-        _generated(split, options)
+        _generated(split, options, domain)
         return
     if options:
         raise ValueError(f"dataset_options={dict(options)} is for dataset='generated'; dataset={dataset!r} has none")
@@ -47,6 +54,7 @@ def load_source(
     split: str = "train",
     options: Mapping[str, Any] | None = None,
     data_dir: str | None = None,
+    domain: str = "math",
 ) -> TaskSource:
     """The tasks of `dataset`; files are read once per process, and again when they change.
 
@@ -55,14 +63,15 @@ def load_source(
         split: "train", "validation" or "test"; for a path, what its tasks are labelled with.
         options: arguments of the source; only "generated" has any.
         data_dir: folder of the benchmark files; by default that in the environment variable ELPO_DATA.
+        domain: "math", "science" or "code": which endless source "generated" is.
 
     Raises:
         ValueError: an unknown name, split or option, or no data folder.
         FileNotFoundError: the file is not there.
     """
-    check_dataset(dataset, split, options)
+    check_dataset(dataset, split, options, domain)
     if dataset == GENERATED:
-        return _generated(split, options)
+        return _generated(split, options, domain)
     path = Path(dataset)
     if dataset in BENCHMARKS:
         folder = data_dir or os.environ.get(DATA_VARIABLE)
@@ -75,16 +84,18 @@ def load_source(
     return _records(str(path.resolve()), split, name, path.stat().st_mtime_ns)
 
 
-def _generated(split: str, options: Mapping[str, Any] | None) -> TaskSource:
-    return _cached_generated(split, json.dumps(dict(options or {}), sort_keys=True))
+def _generated(split: str, options: Mapping[str, Any] | None, domain: str) -> TaskSource:
+    return _cached_generated(split, json.dumps(dict(options or {}), sort_keys=True), domain)
 
 
 @functools.lru_cache(maxsize=64)
-def _cached_generated(split: str, options: str) -> TaskSource:
+def _cached_generated(split: str, options: str, domain: str) -> TaskSource:
+    module, name = _GENERATORS[domain]
     try:
-        return GeneratedSource(split, **json.loads(options))
+        source: TaskSource = getattr(importlib.import_module(module), name)(split, **json.loads(options))
     except TypeError as error:
         raise ValueError(f"dataset_options={options} do not fit dataset='generated': {error}") from error
+    return source
 
 
 @functools.lru_cache(maxsize=16)
