@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from elpo_envs.protocols.base import MalformedCall, ParsedCall, ParsedTurn, TurnProtocol
+from elpo_envs.protocols.fences import Fences
 from elpo_envs.protocols.hermes import Hermes
+from elpo_envs.protocols.openai import OpenAI
+from elpo_envs.protocols.python_tags import PythonTags
 
-__all__ = ["PROTOCOLS", "Hermes", "MalformedCall", "ParsedCall", "ParsedTurn", "TurnProtocol", "get_protocol"]
+__all__ = [
+    "PROTOCOLS",
+    "Fences",
+    "Hermes",
+    "MalformedCall",
+    "OpenAI",
+    "ParsedCall",
+    "ParsedTurn",
+    "PythonTags",
+    "TurnProtocol",
+    "get_protocol",
+]
 
-PROTOCOLS: dict[str, TurnProtocol] = {"hermes": Hermes()}
+PROTOCOLS: dict[str, TurnProtocol] = {p.name: p for p in (Hermes(), Fences(), PythonTags(), OpenAI())}
 
 
 def get_protocol(name: str) -> TurnProtocol:

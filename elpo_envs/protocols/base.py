@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,7 +35,8 @@ class ParsedTurn:
     """An assistant turn taken apart.
 
     Attributes:
-        content: the text before the first call, or the whole turn when there is none.
+        content: what the turn says beside its calls: the text before the first one, or all of it when there
+            is none. A final answer is read from here, not from the raw turn, which may be JSON.
         calls: in the order they were written.
     """
 
@@ -44,12 +45,25 @@ class ParsedTurn:
 
 
 class TurnProtocol(Protocol):
-    """A pure reader and writer of assistant turns."""
+    """A pure reader and writer of assistant turns, and the words that teach a model to write them."""
 
     name: str
 
     def parse(self, text: str) -> ParsedTurn:
-        """Take a raw turn apart. Never raises: what a model wrote is data."""
+        """Take a raw turn apart, in time linear in its length. Never raises: what a model wrote is data."""
 
     def render(self, turn: ExpertTurn) -> str:
-        """The raw assistant turn that says the same as `turn`."""
+        """The raw assistant turn that says the same as `turn`: parsing it gives its calls and content back.
+
+        Raises ValueError, saying why, for a turn that this protocol cannot say.
+        """
+
+    def describe(self, tools: Sequence[Mapping[str, Any]]) -> str:
+        """Text for a system prompt that says which tools there are and how a call is written; "" for no tools.
+
+        Args:
+            tools: OpenAI function schemas: {"type": "function", "function": {"name", "description", ...}}.
+
+        Raises:
+            ValueError: this protocol can call none of them.
+        """

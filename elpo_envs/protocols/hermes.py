@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import bisect
-import json
 import re
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from elpo_envs.protocols.base import MalformedCall, ParsedCall, ParsedTurn
+from elpo_envs.protocols.strict_json import RefusedJSONError, kind, quote, read_value, skip_space, write
 from elpo_envs.tasks.base import ExpertTurn
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
 _TAG = re.compile(r"</?tool_call>")
-_JSON_STARTS = frozenset('{["-0123456789tfnNI')
-_JSON_SPACE = re.compile(r"[ \t\r\n]*")
-_JSON_TYPES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+_TOOLS = """# Tools
 
+You can call the functions whose signatures stand between <tools> and </tools>:
+<tools>
+{tools}
+</tools>
 
-class _RefusedError(ValueError):
-    """JSON that Python would read and the protocol refuses."""
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise _RefusedError(f"{text} is not a JSON value")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    obj = dict(pairs)
-    if len(obj) < len(pairs):
-        counts = Counter(k for k, _ in pairs)
-        twice = counts.most_common(1)[0][0]
-        raise _RefusedError(f"the key {_quote(twice)} occurs twice in one object")
-    return obj
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+To call one, write a JSON object with its name and arguments between <tool_call> and </tool_call>:
+<tool_call>
+{{"name": <function name>, "arguments": <arguments as a JSON object>}}
+</tool_call>
+Results come back between <tool_response> and </tool_response>."""
 
 
 class Hermes:
@@ -62,12 +50,27 @@ class Hermes:
         return ParsedTurn(text[: tags[0]], tuple(calls))
 
     def render(self, turn: ExpertTurn) -> str:
-        """Content, then one block a call, each on lines of its own."""
+        """Content, then one block a call, each on lines of its own.
+
+        Reading it gives the calls back, and the content with the line break that follows it.
+
+        Raises:
+            ValueError: the content holds a tag, a name is empty, or arguments are no JSON values.
+        """
+        if _TAG.search(turn.content):
+            raise ValueError("the hermes protocol cannot say this turn: its content holds a tool_call tag")
         parts = [turn.content] if turn.content else []
         for call in turn.tool_calls:
-            body = {"name": call.name, "arguments": dict(call.arguments)}
-            parts.append(f"{OPEN}\n{json.dumps(body, ensure_ascii=False)}\n{CLOSE}")
+            if not call.name:
+                raise ValueError("the hermes protocol cannot say this turn: it calls a tool without a name")
+            body = write({"name": call.name, "arguments": dict(call.arguments)}, "a tool call")
+            parts.append(f"{OPEN}\n{body}\n{CLOSE}")
         return "\n".join(parts)
+
+    def describe(self, tools: Sequence[Mapping[str, Any]]) -> str:
+        """The usual text for models whose chat template has none of its own: the schemas, and how to call."""
+        schemas = "\n".join(write(dict(t), "a tool's schema") for t in tools)
+        return _TOOLS.format(tools=schemas) if tools else ""
 
 
 def _read_block(text: str, start: int, tags: Sequence[int]) -> tuple[ParsedCall | MalformedCall, int]:
@@ -75,25 +78,35 @@ def _read_block(text: str, start: int, tags: Sequence[int]) -> tuple[ParsedCall 
 
     JSON is decoded before the closing tag is looked for, so code that prints a tag stays one call.
     """
-    body = _skip_space(text, start)
-    if body < len(text) and text[body] not in _JSON_STARTS:
-        # The decoder would say the same, after counting the lines of the whole turn.
-        return _broken(text, start, start, tags, _json_message(text, start, body, "Expecting value"))
     try:
-        value, end = _DECODER.raw_decode(text, body)
-    except json.JSONDecodeError as error:
-        return _broken(text, start, start, tags, _json_message(text, start, error.pos, error.msg))
-    except _RefusedError as error:
-        return _broken(text, start, start, tags, f"invalid JSON in the tool call: {error}")
-    except RecursionError:
-        return _broken(text, start, start, tags, "invalid JSON in the tool call: it is nested too deeply")
-    except ValueError:  # int() refuses numbers of thousands of digits
-        return _broken(text, start, start, tags, "invalid JSON in the tool call: a number is too long")
-    after = _skip_space(text, end)
+        value, end = _decode(text, start, tags)
+    except RefusedJSONError as error:
+        return _broken(text, start, start, tags, error.sentence("the tool call"))
+    after = skip_space(text, end)
     if not text.startswith(CLOSE, after):
         message = f"unexpected text after the JSON object of the tool call, at character {after - start + 1}"
         return _broken(text, start, after, tags, message)
     return _check_fields(value), after + len(CLOSE)
+
+
+def _decode(text: str, start: int, tags: Sequence[int]) -> tuple[Any, int]:
+    """The JSON value at `start` and the index behind it.
+
+    Only what stands before the next tag is read, and more where that ends inside a string: an error costs a
+    pass over all the text given, which for each of many broken blocks would be the whole turn.
+    """
+    first = bisect.bisect_left(tags, start)
+    n_tags = 0
+    while True:
+        end = tags[first + n_tags] if first + n_tags < len(tags) else len(text)
+        try:
+            value, used = read_value(text[start:end])
+        except RefusedJSONError as error:
+            if not error.unterminated or end == len(text):
+                raise
+            n_tags = 2 * n_tags + 1
+        else:
+            return value, start + used
 
 
 def _broken(text: str, start: int, after: int, tags: Sequence[int], message: str) -> tuple[MalformedCall, int]:
@@ -108,46 +121,24 @@ def _broken(text: str, start: int, after: int, tags: Sequence[int], message: str
     return MalformedCall(None, message), tags[i] + len(CLOSE)
 
 
-def _json_message(text: str, start: int, position: int, reason: str) -> str:
-    before = text[start:position]
-    line = before.count("\n") + 1
-    column = len(before) - (before.rfind("\n") + 1) + 1
-    return f"invalid JSON in the tool call at line {line}, column {column}: {reason}"
-
-
 def _check_fields(value: Any) -> ParsedCall | MalformedCall:
     if not isinstance(value, dict):
-        return MalformedCall(None, f"the tool call must be a JSON object, not {_kind(value)}")
+        return MalformedCall(None, f"the tool call must be a JSON object, not {kind(value)}")
     name = value.get("name")
     known = name if isinstance(name, str) and name else None
     for field in ("name", "arguments"):
         if field not in value:
             return MalformedCall(known, f'the tool call has no "{field}" field')
     if known is None:
-        what = "an empty string" if name == "" else _kind(name)
+        what = "an empty string" if name == "" else kind(name)
         return MalformedCall(None, f'"name" must be the name of a tool, not {what}')
     extra = next((k for k in value if k not in ("name", "arguments")), None)
     if extra is not None:
         return MalformedCall(
             known,
-            f'the tool call has an unexpected field {_quote(extra)}; it takes "name" and "arguments" only',
+            f'the tool call has an unexpected field {quote(extra)}; it takes "name" and "arguments" only',
         )
     arguments = value["arguments"]
     if not isinstance(arguments, dict):
-        return MalformedCall(known, f'"arguments" must be a JSON object, not {_kind(arguments)}')
+        return MalformedCall(known, f'"arguments" must be a JSON object, not {kind(arguments)}')
     return ParsedCall(known, arguments)
-
-
-def _skip_space(text: str, start: int) -> int:
-    match = _JSON_SPACE.match(text, start)
-    return match.end() if match else start
-
-
-def _kind(value: Any) -> str:
-    return _JSON_TYPES.get(type(value), "a number")
-
-
-def _quote(text: str) -> str:
-    """A key of the model's as shown back to it: short, and never a tag."""
-    shown = _TAG.sub("tool_call", text)
-    return json.dumps(shown if len(shown) <= 40 else shown[:40] + "...", ensure_ascii=False)
