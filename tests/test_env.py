@@ -237,7 +237,7 @@ def test_stepping_needs_a_running_episode_and_a_string() -> None:
         ({"dataset": "math500"}, "split='train' of math500 does not exist; choose test"),
         ({"split": "dev"}, "split='dev' is unknown"),
         ({"dataset_options": {"steps": 3}}, "do not fit dataset='generated'"),
-        ({"dataset": "x.jsonl", "dataset_options": {"min_steps": 3}}, "is for dataset='generated'"),
+        ({"dataset": "x.jsonl", "dataset_options": {"min_steps": 3}}, "are for named data sets"),
         ({"protocol": "xml"}, "protocol='xml' is unknown"),
         ({"sandbox": "docker"}, "docker"),
         ({"max_turns": 0}, "max_turns=0 must be an integer of at least 1"),

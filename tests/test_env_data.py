@@ -28,9 +28,9 @@ def test_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match=r"missing\.jsonl"):
         gym.make("elpo/Math-v0", dataset="missing.jsonl").reset(seed=1)
     monkeypatch.delenv("ELPO_DATA", raising=False)
-    with pytest.raises(ValueError, match="set data_dir or the variable ELPO_DATA"):
+    with pytest.raises(ValueError, match="the variable ELPO_DATA"):
         gym.make("elpo/Math-v0", dataset="gsm8k").reset(seed=1)
-    with pytest.raises(FileNotFoundError, match=r"gsm8k_train\.jsonl\.gz"):
+    with pytest.raises(FileNotFoundError, match=r"holds none of"):
         gym.make("elpo/Math-v0", dataset="gsm8k", data_dir=str(tmp_path)).reset(seed=1)
 
 

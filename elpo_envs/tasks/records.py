@@ -58,7 +58,7 @@ class RecordSource:
         self._tasks: list[Task] = []
         self._by_id: dict[str, int] = {}
         self._experts: dict[int, Task] = {}
-        for place, row in _rows(self.path):
+        for place, row in record_rows(self.path):
             self._append(place, row)
         if not self._tasks:
             raise RecordError(f"{self.path} has no rows; write one record a line, each with a question and an answer")
@@ -73,7 +73,7 @@ class RecordSource:
         if not 0 <= index < len(self._tasks):
             raise IndexError(f"index {index} is outside 0 to {len(self._tasks) - 1} of {self.path}")
         if index not in self._experts:
-            self._experts[index] = _with_expert(self._tasks[index])
+            self._experts[index] = with_expert(self._tasks[index])
         return self._experts[index]
 
     def by_id(self, task_id: str) -> Task:
@@ -128,7 +128,7 @@ def task_from_row(row: Mapping[str, Any], *, name: str, split: str, index: int, 
     return Task(task_id, index, split, question, answer, (), metadata)
 
 
-def _with_expert(task: Task) -> Task:
+def with_expert(task: Task) -> Task:
     """The task with its expert trace, where its worked solution is in the GSM8K format."""
     solution = task.metadata.get("solution")
     if not isinstance(solution, str) or ("<<" not in solution and not FINAL.search(solution)):
@@ -191,7 +191,7 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(suffix)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def record_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each record with the place it stands at."""
     if not path.is_file():
         raise FileNotFoundError(f"no data file {path}")
