@@ -1,9 +1,22 @@
-"""Grading of final answers in mathematics: `grade_math`, `grade_response`, `extract_boxed`."""
+"""Grading of final answers: mathematics, multiple choice and quantities here, programs in `elpo_envs.grading.code`."""
 
 from __future__ import annotations
 
+from elpo_envs.grading.choice import choice_letters, choice_order, format_choices, grade_choice
 from elpo_envs.grading.extract import extract_boxed
 from elpo_envs.grading.grade import Grade, grade_math, grade_response
+from elpo_envs.grading.quantity import grade_quantity
 from elpo_envs.grading.symbolic import SymbolicUnavailableError
 
-__all__ = ["Grade", "SymbolicUnavailableError", "extract_boxed", "grade_math", "grade_response"]
+__all__ = [
+    "Grade",
+    "SymbolicUnavailableError",
+    "choice_letters",
+    "choice_order",
+    "extract_boxed",
+    "format_choices",
+    "grade_choice",
+    "grade_math",
+    "grade_quantity",
+    "grade_response",
+]

@@ -63,7 +63,8 @@ class Grade:
         correct: whether it equals the gold answer.
         method: the matcher that decided: "exact", "number", "percent", "units", "algebra", "numeric",
             "words", "structure", "base", "symbolic", "kind" (different kinds of answer), "too_large",
-            "too_long", "unreadable", "undefined", "no_answer", "ambiguous".
+            "too_long", "unreadable", "undefined", "no_answer", "ambiguous"; for choices also "letter", "text",
+            "outside" (no option of the task); for quantities "converted"; "bad_gold" where the data is wrong.
         timed_out: the symbolic stage reached its bound; `correct` is then False.
         answer: the answer that was judged, in normalised spelling; None if there was none.
         note: more about the decision, for people.
