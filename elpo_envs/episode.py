@@ -112,7 +112,8 @@ class Episode:
             "tool_calls": [c.as_dict() for c in self.calls],
             "answer": self.answer,
             "is_correct": self.is_correct,
-            "grade": None if self.grade is None else json.loads(self.grade),
+            # Never None: Gymnasium's vector environments merge the dictionaries.
+            "grade": {} if self.grade is None else json.loads(self.grade),
             "error_kind": self.error_kind,
             "n_tool_calls": self.n_tool_calls,
             "n_tool_errors": self.n_tool_errors,
