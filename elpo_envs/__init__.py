@@ -18,10 +18,11 @@ from elpo_envs.registration import env_ids, register_all
 from elpo_envs.snapshots import Snapshot, fork, restore, snapshot
 
 if TYPE_CHECKING:
-    from elpo_envs import grading, protocols, sandbox, tasks, tools
+    from elpo_envs import conformance, grading, protocols, sandbox, tasks, tools, vector, wrappers
 
 __all__ = [
     "Snapshot",
+    "conformance",
     "env_ids",
     "fork",
     "grading",
@@ -31,9 +32,11 @@ __all__ = [
     "snapshot",
     "tasks",
     "tools",
+    "vector",
+    "wrappers",
 ]
 
-_SUBPACKAGES = frozenset({"grading", "protocols", "sandbox", "tasks", "tools"})
+_SUBPACKAGES = frozenset({"conformance", "grading", "protocols", "sandbox", "tasks", "tools", "vector", "wrappers"})
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -114,13 +114,24 @@ class ConversationEnv(gym.Env[str, str], ABC):
 
     @abstractmethod
     def judge(self, task: Task, text: str) -> Verdict | None:
-        """Grade the final answer in an assistant turn without tool calls; None when there is none in it."""
+        """Grade the final answer in the content of a turn without tool calls; None when there is none in it."""
 
     def judge_submission(self, task: Task, arguments: Mapping[str, Any]) -> Verdict:
         """Grade what a terminal tool handed in: by default its `answer`, as if the final turn had boxed it."""
         answer = str(arguments["answer"])
         verdict = self.judge(task, f"\\boxed{{{answer}}}")
         return Verdict(None, False, {"method": "no_answer"}) if verdict is None else verdict
+
+    def grade_turn(self, task: Task, text: str) -> Verdict | None:
+        """Grade the last assistant turn of an episode about `task`, whenever it was; no tool is run.
+
+        None where the turn neither hands in nor states a final answer.
+        """
+        turn = self.protocol.parse(text)
+        for call in turn.calls:
+            if isinstance(call, ParsedCall) and self._toolbox.is_terminal(call) and self._toolbox.accepts(call):
+                return self.judge_submission(task, call.arguments)
+        return None if turn.calls else self.judge(task, turn.content)
 
     def take_up(self, task: Task) -> None:
         """Called when an episode about `task` begins or is restored; for tools that need to know it."""
@@ -149,7 +160,10 @@ class ConversationEnv(gym.Env[str, str], ABC):
         return {}
 
     def expert_turns(self) -> list[str]:
-        """The current task's reference solution as raw assistant turns; [] where the data has none."""
+        """The current task's reference solution as raw assistant turns; [] where the data has none.
+
+        Raises ValueError where it calls a tool that this environment's protocol cannot call.
+        """
         return [self.protocol.render(turn) for turn in self.task.expert]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
@@ -278,10 +292,10 @@ class ConversationEnv(gym.Env[str, str], ABC):
         )
         if after.chars > self.budgets.max_chars:
             return replace(after, error_kind="char_budget", truncated=True)
-        calls = self.protocol.parse(text).calls
-        if calls:
-            return self._run_calls(after, calls)
-        verdict = self.judge(episode.task, text)
+        turn = self.protocol.parse(text)
+        if turn.calls:
+            return self._run_calls(after, turn.calls)
+        verdict = self.judge(episode.task, turn.content)
         if verdict is None:
             hint = self.no_action_text[: self.budgets.max_chars - after.chars]
             return self._give_feedback(after, [Message("user", hint)], "no_action", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from elpo_envs.env import Budgets, ConversationEnv
@@ -42,6 +43,7 @@ class TaskEnv(ConversationEnv):
 
     domain: ClassVar[str]
     default_prompt: ClassVar[str]
+    _own: Mapping[str, Any] = MappingProxyType({})  # a subclass's own arguments, set before this class's `__init__`
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class TaskEnv(ConversationEnv):
             "system_prompt": system_prompt,
             "extra_tools": tuple(extra_tools),
             "task_source": task_source,
+            **self._own,
         }
         self._task_source = task_source
         super().__init__(
@@ -98,6 +101,7 @@ class TaskEnv(ConversationEnv):
                 "dataset_options": dict(dataset_options or {}),
                 "tool_timeout_s": tool_timeout_s,
                 "sandbox_options": dict(sandbox_options or {}),
+                **self._own,
             },
             render_mode=render_mode,
         )

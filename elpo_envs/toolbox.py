@@ -39,6 +39,10 @@ class Toolbox:
         """Whether a successful call of this tool hands in the final answer."""
         return bool(getattr(self._tools.get(call.name), "terminal", False))
 
+    def accepts(self, call: ParsedCall) -> bool:
+        """Whether there is such a tool and the arguments fit its schema."""
+        return call.name in self._tools and self._checks[call.name](call.arguments) is None
+
     def open(self, task_id: str) -> None:
         """Begin an episode. Seeds come from the task alone: the same task and actions give the same outputs."""
         for name, tool in self._tools.items():

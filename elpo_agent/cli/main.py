@@ -11,6 +11,7 @@ COMMANDS = {
     "eval": "score a model (or expert replay) on an environment or a data file",
     "sft": "fine-tune on expert traces (cold start)",
     "envs": "list the environments and try one out",
+    "grade": "grade recorded episodes again",
     "sandbox": "check how well this machine can confine the code that models write",
 }
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             package = (error.name or "elpo_agent").split(".")[0]
             if package in ("elpo_agent", "elpo_envs"):
                 raise
-            extra = "elpo" if name in ("envs", "sandbox") else "'elpo[train]'"
+            extra = "elpo" if name in ("envs", "grade", "sandbox") else "'elpo[train]'"
             print(
                 f"elpo {name} needs the package {package!r}, which is not installed: pip install {extra}",
                 file=sys.stderr,
