@@ -66,7 +66,8 @@ class CodeExecEnv(TaskEnv):
                 "protocol='fences' makes every program a call of the python tool, so none could be handed in; "
                 "choose hermes, openai or python_tags"
             )
-        self._grader = CodeGrader(limits=limits, sandbox=sandbox)
+        isolation = arguments.get("isolation", "preferred")
+        self._grader = CodeGrader(limits=limits, sandbox=sandbox, isolation=isolation)
         self._run_tests = RunTestsTool(self._grader)
         self._own = {"grading_limits": dict(grading_limits or {})}
         super().__init__(dataset, split, max_turns, protocol, sandbox, render_mode, **arguments)
