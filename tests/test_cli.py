@@ -30,7 +30,7 @@ def test_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     for name, text in COMMANDS.items():
         assert re.search(rf"  {name} +{re.escape(text)}", shown)
     assert main(["trian"]) == 2
-    choices = "train, eval, sft, envs, sandbox"
+    choices = "train, eval, sft, envs, grade, sandbox"
     assert capsys.readouterr().err == f"elpo: there is no command 'trian'; choose one of {choices}\n"
 
 
@@ -69,7 +69,9 @@ def test_environments_need_none_of_the_trainers_packages() -> None:
         "assert main(['envs', 'elpo/Math-v0', '--expert', '--index', '7', '--kwargs', '{\"split\": \"test\"}']) == 0\n"
     )
     shown = python(code)
-    assert "elpo/Math-v0\n\nTry one: elpo envs elpo/Math-v0 --expert" in shown
+    assert re.search(r"elpo/Math-v0 +endless tasks\nelpo/ScienceQA-v0", shown)
+    assert re.search(r"elpo/HumanEval-v0 +the benchmark humaneval\n", shown)
+    assert "\n\nTry one: elpo envs elpo/Math-v0 --expert" in shown
     assert "task generated/test/" in shown
     assert re.search(r'assistant> <tool_call>\n\{"name": "python"', shown)
     assert re.search(r"environment> \d+\n", shown)

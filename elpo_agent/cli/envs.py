@@ -27,7 +27,8 @@ def run(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.id is None:
         for env_id in elpo_envs.env_ids():
-            print(env_id)
+            dataset = gym.spec(env_id).kwargs.get("dataset")
+            print(f"{env_id:26}{'endless tasks' if dataset is None else f'the benchmark {dataset}'}")
         print("\nTry one: elpo envs elpo/Math-v0 --expert   (without --expert you type the turns yourself)")
         return 0
     try:
