@@ -185,7 +185,7 @@ GOOD = '{"title": "One", "text": "uno"}'
         ("a.jsonl", (GOOD[:-1] + ', "id": 2}\n' + GOOD).encode(), r"two documents with the id '2'; make ids unique"),
         ("a.jsonl", b'{"title": "\xff", "text": "y"}', r"is not UTF-8 near line 1 .*; convert it"),
         ("a.jsonl.gz", b"plain", r"is not a whole gzip file .*; write it again"),
-        ("a.jsonl.gz", gzip.compress(GOOD.encode() * 50)[:-12], r"is not a whole gzip file"),
+        ("a.jsonl.gz", gzip.compress(GOOD.encode() * 50, mtime=0)[:-12], r"is not a whole gzip file"),
         ("a.txt", b"x", r"unknown file type; use \.jsonl or \.jsonl\.gz"),
     ],
 )
