@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -83,6 +85,28 @@ def test_a_benchmark_begins(env_id: str) -> None:
     _, reward, *_ = env.step("I do not know.")
     assert reward == 0.0
     env.close()
+
+
+def test_a_benchmark_is_read_from_a_path_and_again_when_the_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "test.jsonl"
+
+    def solved(total: int) -> tuple[str, float]:
+        row = {
+            "question": f"What is 1 + {total - 1}?",
+            "answer": f"It is <<1+{total - 1}={total}>>{total}.\n#### {total}",
+        }
+        path.write_text(json.dumps(row) + "\n")
+        os.utime(path, ns=(total * 10**9, total * 10**9))
+        env = gym.make("elpo/GSM8K-v0", dataset_options={"path": str(path)})
+        question, _ = env.reset(seed=0)
+        reward = env.step(f"\\boxed{{{total}}}")[1]
+        env.close()
+        return question, float(reward)
+
+    assert solved(3) == ("What is 1 + 2?", 1.0)
+    assert solved(8) == ("What is 1 + 7?", 1.0)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        gym.make("elpo/GSM8K-v0", dataset_options={"path": str(tmp_path / "nowhere")}).reset(seed=0)
 
 
 @pytest.mark.parametrize(

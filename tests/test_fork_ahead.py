@@ -246,6 +246,8 @@ def test_nothing_happens_where_the_system_has_no_large_pages(monkeypatch: pytest
     monkeypatch.setattr(heap, "_MADV_COLLAPSE", 10_000)
     assert heap.enlarge_pages() == ()
     heap.divide_tables(())
+    monkeypatch.setattr(Path, "read_text", lambda _: (_ for _ in ()).throw(FileNotFoundError("/proc/self/maps")))
+    assert heap.enlarge_pages() == ()
 
 
 def test_the_template_hands_small_entries_on(pool: Pool) -> None:

@@ -24,7 +24,11 @@ def enlarge_pages() -> tuple[int, ...]:
     The tuple is empty where the system cannot.
     """
     advise, enlarged = _madvise(), []
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    try:
+        mapped = Path("/proc/self/maps").read_text()
+    except OSError:  # no /proc here; forks cost more, and that is all
+        return ()
+    for line in mapped.splitlines():
         addresses, mode, _, _, _, *name = line.split()
         if mode == "rw-p" and name in ([], ["[heap]"]):
             start, end = (int(address, 16) for address in addresses.split("-"))
