@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from elpo_envs.tasks.programs.operation import PrintingFamily, step
-from elpo_envs.tasks.programs.printing_values import start_list, start_total
+from elpo_envs.tasks.programs.printing_values import STEPS_OF_A_TOTAL, start_list, start_total
 
 CLASSES = PrintingFamily(
     "classes",
@@ -103,21 +103,7 @@ CLASSES = PrintingFamily(
                 size = 3
             """,
         ),
-        step(
-            "plain",
-            "",
-            "total = total * 2 - $n",
-            ("wrong order of operations", "total * 2 - $n", "(total - $n) * 2"),
-            n=range(3, 30),
-        ),
-        step(
-            "modular",
-            "",
-            "total = total % $n + $m",
-            ("off by one", "total % $n", "total // $n"),
-            n=range(31, 70, 4),
-            m=range(5, 25),
-        ),
+        *STEPS_OF_A_TOTAL,
     ),
     ("total", "total, total % 8"),
 )

@@ -17,6 +17,25 @@ def start_list(rng: random.Random) -> str:
     return f"xs = {[rng.randint(0, 20) for _ in range(rng.randint(6, 8))]}"
 
 
+STEPS_OF_A_TOTAL = (
+    step(
+        "plain",
+        "",
+        "total = total * 2 - $n",
+        ("wrong order of operations", "total * 2 - $n", "(total - $n) * 2"),
+        n=range(3, 30),
+    ),
+    step(
+        "modular",
+        "",
+        "total = total % $n + $m",
+        ("off by one", "total % $n", "total // $n"),
+        n=range(31, 70, 4),
+        m=range(5, 25),
+    ),
+)
+"""Plain arithmetic between the steps that a family is about."""
+
 LOOPS = PrintingFamily(
     "loops",
     "total",
