@@ -12,10 +12,12 @@ import json
 import math
 import weakref
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from elpo_envs.sandbox.base import Capabilities, Execution, Fidelity, Limits, SandboxError, SandboxSnapshot
 from elpo_envs.sandbox.endings import not_repeated, process_ended, process_killed, stopped
+from elpo_envs.sandbox.fork.errands import Errand, errand
 from elpo_envs.sandbox.fork.pool import Pool
 from elpo_envs.sandbox.fork.pools import current_pool, lacking_layers, running_pool
 from elpo_envs.sandbox.fork.process import (
@@ -64,6 +66,7 @@ class ForkSandbox:
         self._isolation_required = isolation_required
         self._state: SandboxSnapshot | None = None
         self._next: Process | None = None  # forked from the state's process ahead of the next call
+        self._order: Errand | None = None  # to fork that, where nobody has yet
         self._going_on = False  # whether calls follow each other, so that forking ahead of the next one pays
         self._anchor: weakref.ref[Process] | None = None  # the process whose state was restored last
         self._branching = False  # whether it was restored twice in a row, and so perhaps again
@@ -77,7 +80,8 @@ class ForkSandbox:
 
     def open(self, seed: int) -> None:
         """Start a fresh session, dropping any current one; `seed` is any integer."""
-        self._state, self._next = SandboxSnapshot(int(seed), (), "", self.fidelity), None
+        self._give_up_next()
+        self._state = SandboxSnapshot(int(seed), (), "", self.fidelity)
         self._going_on = self._branching = False
         self._anchor = self._spare = None
 
@@ -96,7 +100,8 @@ class ForkSandbox:
     def restore(self, snapshot: SandboxSnapshot, reseed: int | None = None) -> None:
         """Become the session in `snapshot`, of any backend."""
         if snapshot.live is None or self._state is None or snapshot.live is not self._state.live:
-            self._next = None
+            self._give_up_next()
+        self._settle_next()
         self._state, self._going_on = snapshot, False
         if reseed is not None:
             reseeds = (*snapshot.reseeds, (len(snapshot.calls), int(reseed)))
@@ -116,7 +121,8 @@ class ForkSandbox:
 
     def close(self) -> None:
         """End the session. Idempotent; snapshots stay valid."""
-        self._state = self._next = self._anchor = self._spare = None
+        self._give_up_next()
+        self._state = self._anchor = self._spare = None
         if (pool := self._own_pool or running_pool()) is not None:
             pool.flush()
 
@@ -124,6 +130,7 @@ class ForkSandbox:
 
     def _run(self, code: str) -> Conversation[Execution]:
         self._opened()
+        self._settle_next()
         failure: SandboxError | None = None
         for _ in range(_ATTEMPTS):
             try:
@@ -138,7 +145,7 @@ class ForkSandbox:
     def _attempt(self, code: str) -> Conversation[Execution]:
         pool = self._pool()
         holder = yield from self._rebuild(pool)
-        state = self._opened()
+        state, going_on = self._opened(), self._going_on
         with Pinned(holder):
             process = self._take_next(pool, holder)
             try:
@@ -158,6 +165,8 @@ class ForkSandbox:
                 pool.keep(process)
                 calls = (*state.calls, code)
                 self._state = SandboxSnapshot(state.seed, calls, digest, state.fidelity, state.reseeds, process)
+                if going_on and self._next is None:
+                    self._order = errand(partial(self._fork_ahead, pool, process))  # nobody waits for that
                 return Execution(*reply)
             self._next = None  # it would have been forked from the process that is given up
             del process
@@ -200,8 +209,6 @@ class ForkSandbox:
                 self._fork_ahead(pool, process)
 
         frame = yield from process.exchange(payload, limits.wall_s, meanwhile)
-        if self._going_on and self._next is None:  # where calls leave it time, forking does not slow this one down
-            self._fork_ahead(pool, process)
         self._going_on = True
         try:
             return decode_replies(frame, 1, limits.output_chars)
@@ -258,6 +265,18 @@ class ForkSandbox:
             return self._fork(pool, parent)
         except SandboxError:
             return None
+
+    def _settle_next(self) -> None:
+        """Have `_next` forked, if that was to be done and nobody has got to it."""
+        order, self._order = self._order, None
+        if order is not None:
+            order.finish()
+
+    def _give_up_next(self) -> None:
+        order, self._order = self._order, None
+        if order is not None:
+            order.cancel()
+        self._next = None
 
     def _take_next(self, pool: Pool, holder: Process | None) -> Process:
         """The process for the next call: the one forked ahead, or a new one."""
