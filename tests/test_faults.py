@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,6 @@ from elpo_agent.policy import EntropyKind, SampledTurn, SampleRequest
 from elpo_agent.tiny.architecture import new_model
 from elpo_agent.training.checkpoint import list_checkpoints
 from elpo_agent.training.config import EnvConfig, EvalConfig, ModelConfig, RolloutConfig
-from elpo_agent.training.interrupts import uninterrupted
 from elpo_agent.training.learner import NonFiniteLossError
 from elpo_agent.training.saved_config import write_config
 from elpo_agent.training.session import TINY_MODEL, Session
@@ -50,15 +48,6 @@ def test_a_model_that_emits_garbage(tmp_path: Path) -> None:
     before, after = (load_file(tmp_path / f / "model.safetensors") for f in ("model", "run/model"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-def test_interrupts_wait_for_the_end_of_a_block() -> None:
-    done = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
-        signal.raise_signal(signal.SIGINT)
-        done.append("the rest of the block")
-    assert done
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("temperature", ["1", "0"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 
+from elpo_agent.interrupts import run_coroutine
 from elpo_agent.policy import Policy
 from elpo_agent.rollout.base import Budget, RolloutStrategy, SearchResult
 from elpo_agent.rollout.batcher import Batcher
@@ -136,7 +136,7 @@ class Runner:
             Exception: whatever the policy, the strategy or a bug raised. A failing sandbox raises only when
                 it cannot even begin an episode; later it makes the trajectory's outcome invalid.
         """
-        return asyncio.run(self.arun(strategy, tasks, seed, on_progress))
+        return run_coroutine(lambda: self.arun(strategy, tasks, seed, on_progress))
 
     async def arun(
         self,

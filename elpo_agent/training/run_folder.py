@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from elpo_agent.interrupts import uninterrupted
 from elpo_agent.training.checkpoint import naming_full_disk
-from elpo_agent.training.interrupts import uninterrupted
 from elpo_agent.training.trackers import Tracker
 
 
