@@ -209,8 +209,18 @@ def test_a_sandbox_failure_is_not_a_wrong_answer() -> None:
     made.close()
 
 
-def test_a_grader_that_timed_out_is_not_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    late = Grade(False, "symbolic", timed_out=True)
+def test_an_answer_that_takes_too_much_work_to_grade_is_wrong() -> None:
+    """It is the answer's own work that is bounded, so that no model can void its episode."""
+    made = small()
+    made.reset(seed=1)
+    _, reward, terminated, truncated, info = made.step(r"\boxed{\lfloor 9^{9^{9}} \rfloor}")
+    assert (reward, terminated, truncated) == (0.0, True, False)
+    assert (info["valid"], info["is_correct"], info["grade"]["timed_out"]) == (True, False, True)
+    made.close()
+
+
+def test_a_grader_without_time_is_not_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Grade(False, "symbolic", timed_out=True, failed_infrastructure=True)
     monkeypatch.setattr("elpo_envs.math_env.grade_response", lambda *_: late)
     made = small()
     made.reset(seed=1)

@@ -226,3 +226,26 @@ def test_real_answers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             wrong.append((other, gold))
     assert wrong == []
     assert len(asked) <= 0.01 * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "places", "correct"),
+    [
+        ("0.3333", r"\frac{1}{3}", 4, True),
+        ("0.3333", r"\frac{1}{3}", 5, False),
+        ("0.3333", r"\frac{1}{3}", None, False),
+        ("1.4142", r"\sqrt{2}", 4, True),
+        ("2.67", "2.6667", 2, True),
+        ("2.67", "2.68", 2, False),
+        ("0.01", "0.014", 2, False),  # 40% away: not the same number, whatever the place
+        ("3", "3.14", 0, False),
+        ("(0.67, 1]", r"(\frac{2}{3}, 1]", 2, True),
+        ("3", r"\sqrt{9.0001}", 2, True),
+        ("3", r"\sqrt{10}", 0, False),  # no decimals: nothing was rounded
+        ("0.5x", r"\frac{x}{2}", 2, True),
+        ("0.51x", r"\frac{x}{2}", 1, False),  # only constants are rounded
+    ],
+)
+def test_decimals_that_may_be_rounded(answer: str, gold: str, places: int | None, correct: bool) -> None:
+    assert grade_math(answer, gold, places).correct is correct
+    assert grade_math(gold, answer, places).correct is correct

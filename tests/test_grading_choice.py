@@ -203,6 +203,11 @@ def test_several_boxes(turn: str, letter: str | None, method: str) -> None:
         ("A and B", ["x", "y", "z", "A and B"], "D"),
         ("D. A and B", ["x", "y", "z", "A and B"], "D"),
         ("E", list("vwxyz"), "E"),
+        ("2 3", ["23", "2 3", "3"], "B"),
+        ("23", ["2 3", "23", "3"], "B"),
+        (r"\text{2 3}", ["23", "2 3", "3"], None),  # in a dress of its own, either
+        ("**", ["//", "**", "is"], "B"),
+        ("2*3", ["23", "2*3", "3"], "B"),
     ],
 )
 def test_other_choices(box: str, choices: list[str], letter: str | None) -> None:

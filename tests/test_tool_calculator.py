@@ -16,11 +16,11 @@ import pytest
 from _episodes import small
 
 import elpo_envs
+from elpo_envs.json_worker import JsonWorker, WorkerUnavailableError
 from elpo_envs.tools import calculator as calculator_module
 from elpo_envs.tools.arguments import compile_check
 from elpo_envs.tools.calculator import CalculatorTool
 from elpo_envs.tools.expressions import FUNCTIONS, ExpressionError, read_expression
-from elpo_envs.tools.json_worker import JsonWorker, WorkerUnavailableError
 
 TOOL = CalculatorTool(limit_s=20.0)
 CHECK = compile_check("calculator", TOOL.schema)

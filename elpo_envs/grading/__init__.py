@@ -5,12 +5,15 @@ from __future__ import annotations
 from elpo_envs.grading.choice import choice_letters, choice_order, format_choices, grade_choice
 from elpo_envs.grading.extract import extract_boxed
 from elpo_envs.grading.grade import Grade, grade_math, grade_response
+from elpo_envs.grading.prose import answer_in_prose, choice_in_prose
 from elpo_envs.grading.quantity import grade_quantity
 from elpo_envs.grading.symbolic import SymbolicUnavailableError
 
 __all__ = [
     "Grade",
     "SymbolicUnavailableError",
+    "answer_in_prose",
+    "choice_in_prose",
     "choice_letters",
     "choice_order",
     "extract_boxed",

@@ -83,10 +83,10 @@ def grade_choice(response: str, gold: str, choices: Sequence[str]) -> Grade:
     r"""Whether an assistant turn answers the letter `gold` ("A", "B", ...) of `choices`.
 
     A box may hold the letter in any dress ("B", "(b)", "\text{B}", "B. 42 J") or the very text of one choice,
-    compared without space, and without case unless choices differ in case alone. A capital that is a label is
-    read as the label even where it is another choice's text. Outside a box only a capital letter counts, and
-    the last statement decides. Tool calls and tool output are not read. Never raises, and takes time linear in
-    `response`.
+    compared without dress, space and case; choices that differ in these alone are told apart by them. A capital
+    that is a label is read as the label even where it is another choice's text. Outside a box only a capital
+    letter counts, and the last statement decides. Tool calls and tool output are not read. Never raises, and
+    takes time linear in `response`.
 
     Methods: "letter", "text", "no_answer"; "ambiguous" for several letters, for "all of the above" where it is
     no choice, for a letter with another choice's text, and for a text that two choices share; "outside" for a
@@ -128,6 +128,10 @@ def _read_box(box: str, choices: Sequence[str]) -> _Reading:
     same = [letter for letter, key in zip(letters, folded, strict=True) if key and key == _key(box).casefold()]
     if len(same) > 1:  # "Bb" among "BB", "Bb" and "bb"
         same = [letter for letter, key in zip(letters, keys, strict=True) if key == _key(box)] or same
+    if len(same) != 1:  # "a b" beside "ab", or an option "**" of nothing but dress
+        spelt = " ".join(box.split())
+        very = [letter for letter, choice in zip(letters, choices, strict=True) if " ".join(choice.split()) == spelt]
+        same = very or same
     core = _without_lead(plain)
     if bare := _BARE.fullmatch(core):
         letter = bare[1].upper()

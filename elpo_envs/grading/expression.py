@@ -14,7 +14,7 @@ from __future__ import annotations
 import cmath
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 
@@ -39,7 +39,7 @@ class TooLargeError(ValueError):
 
 
 _NUMBER = re.compile(
-    r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,3}(?: \d{3})+(?![\d ,.])|\d+)?(?:\.(\d*)(\\overline\{\d+\})?)?"
+    r"(?:[1-9]\d{0,2}(?:,\d{3})+(?![\d,])|\d{1,3}(?: \d{3})+(?![\d ,.])|\d+)?(?:\.(\d*)(\\overline\{\d+\})?)?"
 )
 _EXPONENT = re.compile(r"[eE]([+-]?\d{1,6})(?![\d.A-Za-z])")
 _MIXED = re.compile(r"\s*\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|\s+(\d+)\s*/\s*(\d+)(?![\d.])")
@@ -91,6 +91,16 @@ def evaluate(text: str, point: int = 0) -> tuple[Value, bool]:
     Raises UnreadableError, UndefinedError or TooLargeError; nothing else.
     """
     reader = _Reader(text, point)
+    return _evaluated(reader), reader.used_variable
+
+
+def evaluate_at(text: str, name: str, value: Value) -> Value:
+    """The value of normalised `text` where its only variable `name` is `value`; errors as `evaluate`."""
+    return _evaluated(_Reader(text, 0, {name: value}))
+
+
+def _evaluated(reader: _Reader) -> Value:
+    text = reader.text
     try:
         value = reader.sum(0)
         reader.skip()
@@ -100,7 +110,7 @@ def evaluate(text: str, point: int = 0) -> tuple[Value, bool]:
         raise UndefinedError(str(error)) from error
     if isinstance(value, complex) and not cmath.isfinite(value):
         raise UndefinedError("not finite")
-    return value, reader.used_variable
+    return value
 
 
 def _sample(name: str, point: int) -> Fraction:
@@ -116,9 +126,10 @@ def _sample(name: str, point: int) -> Fraction:
 class _Reader:
     """Recursive descent over the characters of one expression."""
 
-    def __init__(self, text: str, point: int) -> None:
+    def __init__(self, text: str, point: int, values: Mapping[str, Value] | None = None) -> None:
         self.text = text
         self.point = point
+        self.values = values
         self.at = 0
         self.used_variable = False
 
@@ -278,7 +289,10 @@ class _Reader:
                 self.at = subscript.end()
                 name += subscript[0].replace("{", "").replace("}", "")
             self.used_variable = True
-            return _sample(name, self.point)
+            if self.values is None:
+                return _sample(name, self.point)
+            if name in self.values:
+                return self.values[name]
         raise UnreadableError(name)
 
     def root(self, depth: int) -> Value:

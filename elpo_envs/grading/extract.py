@@ -3,6 +3,7 @@ r"""Finding the final answer in an assistant turn. Tool calls and tool output ar
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 _CALL = re.compile(r"<tool_call>.*?(?:</tool_call>|\Z)", re.DOTALL)
 _OUTPUT = re.compile(r"<tool_response>.*?(?:</tool_response>|\Z)|```output\b.*?(?:```|\Z)", re.DOTALL)
@@ -18,7 +19,18 @@ def without_tool_text(text: str) -> str:
     middle of one does not leak its contents. Output is removed first: what it quotes cannot open or close a
     call.
     """
+    if "<tool_" not in text and "```output" not in text:
+        return text
     return _CALL.sub(" ", _OUTPUT.sub(" ", text))
+
+
+@dataclass(frozen=True)
+class Box:
+    """One `\\boxed{...}`: what is in it, stripped, and where it stands in the text (`end` is exclusive)."""
+
+    content: str
+    start: int
+    end: int
 
 
 def extract_boxed(text: str) -> list[str]:
@@ -28,13 +40,19 @@ def extract_boxed(text: str) -> list[str]:
     box whose brace is never closed is ignored. At most 64 boxes are read. Takes time linear in the length of
     `text`.
     """
+    boxes = find_boxes(text)
+    return [box.content for box in boxes[:_MAX_BOXES]] if boxes else []
+
+
+def find_boxes(text: str) -> list[Box]:
+    """The boxes of `extract_boxed`, with their places; all of them, however many."""
     if "boxed" not in text and "fbox" not in text:
         return []
     closing = _closing_braces(text)
-    found: list[str] = []
+    found: list[Box] = []
     at = 0
-    while len(found) < _MAX_BOXES and (match := _BOX.search(text, at)):
-        at = match.end()
+    while match := _BOX.search(text, at):
+        start, at = match.span()
         brace = at
         while brace < len(text) and text[brace].isspace():
             brace += 1
@@ -43,11 +61,11 @@ def extract_boxed(text: str) -> list[str]:
             end = closing.get(brace)
             at = brace + 1
             if end is not None:
-                found.append(text[brace + 1 : end].strip())
                 at = end + 1
+                found.append(Box(text[brace + 1 : end].strip(), start, at))
         elif bare := _BARE_BOX.match(text, at):
-            found.append(bare.group(1))
             at = bare.end()
+            found.append(Box(bare.group(1), start, at))
     return found
 
 

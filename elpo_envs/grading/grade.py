@@ -2,7 +2,7 @@ r"""Is this the right final answer? A cascade of small matchers, cheapest first.
 
 The relation is symmetric and never raises, whatever the strings; a wrong answer costs microseconds, and only
 two irrational expressions that agree numerically, or text that the cheap readers cannot read, reach the
-symbolic stage, which is bounded in time (`SYMBOLIC_LIMIT_S` of work for one grade).
+symbolic stage, which is bounded (`SYMBOLIC_LIMIT_S` seconds of CPU time for one grade).
 
 Rules where usage differs:
 - Numbers are compared exactly: 0.5 is 1/2, but 0.333 is not 1/3 and 3.14 is not \pi, on either side.
@@ -16,6 +16,7 @@ Rules where usage differs:
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +30,7 @@ from elpo_envs.grading.expression import (
     evaluate,
 )
 from elpo_envs.grading.extract import extract_boxed, without_tool_text
+from elpo_envs.grading.inequality import compare_region
 from elpo_envs.grading.normalise import MAX_LENGTH, normalise, squeeze
 from elpo_envs.grading.structure import (
     Based,
@@ -46,10 +48,12 @@ from elpo_envs.grading.structure import (
 from elpo_envs.grading.symbolic import Kind, compare_symbolically
 from elpo_envs.grading.units import compatible
 
-SYMBOLIC_LIMIT_S = 3.0
+SYMBOLIC_LIMIT_S = 0.8
 _SYMBOLIC_LENGTH = 300
 _SYMBOLIC_QUESTIONS = 8
 _SAME = 1e-6  # relative difference above which floats of equal expressions cannot differ
+_ROUGHLY = 0.01  # relative difference above which a decimal is no rounding of the other number
+_DECIMAL = re.compile(r"[0-9]\.[0-9]|\.[0-9]")
 _MAX_ITEMS = 40
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _PLAIN = re.compile(r"-?[0-9]{1,300}(?:\.[0-9]{1,300})?")
@@ -61,13 +65,14 @@ class Grade:
 
     Attributes:
         correct: whether it equals the gold answer.
-        method: the matcher that decided: "exact", "number", "percent", "units", "algebra", "numeric",
-            "words", "structure", "base", "symbolic", "kind" (different kinds of answer), "too_large",
+        method: the matcher that decided: "exact", "number", "rounded", "percent", "units", "algebra", "numeric",
+            "words", "structure", "region", "base", "symbolic", "kind" (different kinds of answer), "too_large",
             "too_long", "unreadable", "undefined", "no_answer", "ambiguous"; for choices also "letter", "text",
             "outside" (no option of the task); for quantities "converted"; "bad_gold" where the data is wrong.
-        timed_out: the symbolic stage reached its bound; `correct` is then False.
+        timed_out: the symbolic stage reached its bound on work; `correct` is then False, whatever the machine.
         answer: the answer that was judged, in normalised spelling; None if there was none.
         note: more about the decision, for people.
+        failed_infrastructure: the machine was too busy to grade: `correct` is False, but nothing is known.
     """
 
     correct: bool
@@ -75,15 +80,18 @@ class Grade:
     timed_out: bool = False
     answer: str | None = None
     note: str = ""
+    failed_infrastructure: bool = False
 
 
 @dataclass
 class _Work:
-    """What one grade has spent on the symbolic stage."""
+    """The rules of one grade, and what it has spent on the symbolic stage."""
 
-    left_s: float = SYMBOLIC_LIMIT_S
+    places: int | None
+    left_s: float
     questions: int = 0
     timed_out: bool = False
+    overdue: bool = False
     note: str = ""
     method: str = "exact"
 
@@ -92,11 +100,22 @@ class _Work:
         return equal
 
 
-def grade_math(answer: str, gold: str) -> Grade:
+def grade_math(answer: str, gold: str, places: int | None = None) -> Grade:
     """Whether the final answer `answer` equals `gold`. Symmetric; never raises for any two strings.
+
+    Args:
+        answer: the answer to judge.
+        gold: the reference answer.
+        places: decimals are taken as rounded: where a side is written with a decimal point, constants that differ by
+            at most half a unit of this decimal place (and by no more than 1%) are equal. None: all numbers are exact.
 
     Raises SymbolicUnavailableError only where the symbolic stage is needed and this machine cannot run it.
     """
+    return _grade(answer, gold, _Work(places, SYMBOLIC_LIMIT_S))
+
+
+def _grade(answer: str, gold: str, work: _Work) -> Grade:
+    """One comparison; what it spends is taken from `work`."""
     if len(answer) > MAX_LENGTH or len(gold) > MAX_LENGTH:
         same = answer.strip() == gold.strip()
         return Grade(same, "exact" if same else "too_long", answer=answer.strip()[:MAX_LENGTH])
@@ -106,13 +125,15 @@ def grade_math(answer: str, gold: str) -> Grade:
     if left == right or squeeze(left) == squeeze(right):
         return Grade(True, "exact", answer=left)
     if _PLAIN.fullmatch(left) and _PLAIN.fullmatch(right):
-        return Grade(Fraction(left) == Fraction(right), "number", answer=left)
+        if (a := Fraction(left)) == (b := Fraction(right)):
+            return Grade(True, "number", answer=left)
+        rounded = _rounds_to(left, right, a, b, work.places)
+        return Grade(rounded, "number" if work.places is None else "rounded", answer=left)
     first, second = sorted((left, right))  # one order for both directions makes the relation symmetric
-    work = _Work()
     correct = _equal(parse(first), parse(second), work)
     if work.timed_out:
         correct = False
-    return Grade(correct, work.method, work.timed_out, left, work.note)
+    return Grade(correct, work.method, work.timed_out, left, work.note, work.overdue)
 
 
 def grade_response(response: str, gold: str) -> Grade:
@@ -126,22 +147,30 @@ def grade_response(response: str, gold: str) -> Grade:
     if not boxes:
         return Grade(False, "no_answer", note=r"no \boxed{} answer in the turn")
     different = list(dict.fromkeys(boxes))
+    work = _Work(None, SYMBOLIC_LIMIT_S)  # one bound for the turn, however many boxes it has
     for other in different[1:]:
-        if not grade_math(different[0], other).correct:
+        if not _grade(different[0], other, work).correct:
             note = f"the turn boxes different answers: {different[0][:100]} and {other[:100]}"
-            return Grade(False, "ambiguous", answer=None, note=note)
-    grades = [grade_math(box, gold) for box in different]
+            return Grade(False, "ambiguous", work.timed_out, None, note, work.overdue)
+    grades = [_grade(box, gold, work) for box in different]
     return next((grade for grade in grades if not grade.correct), grades[-1])
 
 
 def _equal(a: Node, b: Node, work: _Work) -> bool:
     if a == b:
         return work.decide("structure", True)
+    if isinstance(a, Relation) != isinstance(b, Relation):
+        relation, other = (a, b) if isinstance(a, Relation) else (b, a)
+        assert isinstance(relation, Relation)
+        if (described := compare_region(relation, other)) is not None:
+            return work.decide("region", described)
     if isinstance(a, Named) or isinstance(b, Named):
         return _equal_named(a, b, work)
     if isinstance(a, Words) or isinstance(b, Words):
         return work.decide("words", _words(a) is not None and _words(a) == _words(b))
     if isinstance(a, Unordered) or isinstance(b, Unordered):
+        if (listed := _as_tuple(a, b) or _as_tuple(b, a)) is not None:
+            return work.decide("structure", _equal_all(*listed, work))
         return _equal_unordered(a, b, work)
     if type(a) is not type(b):
         return work.decide("kind", False)
@@ -158,10 +187,17 @@ def _equal(a: Node, b: Node, work: _Work) -> bool:
     elif isinstance(a, Relation) and isinstance(b, Relation):
         if a.operators == b.operators == ("=",):
             return _equal_equations((a.texts[0], a.texts[1]), (b.texts[0], b.texts[1]), work)
-        same = a.operators == b.operators and _equal_all(a.sides, b.sides, work)
+        same = a.operators == b.operators and (_equal_all(a.sides, b.sides, work) or _same_direction(a, b))
     else:
         return work.decide("base", isinstance(a, Based) and a == b)
     return work.decide("structure", same)
+
+
+def _as_tuple(listed: Node, point: Node) -> tuple[tuple[Node, ...], tuple[Node, ...]] | None:
+    """A bare list beside a tuple: "1, 3" is (1, 3), but not (3, 1)."""
+    if isinstance(listed, Unordered) and listed.written and isinstance(point, Ordered) and point.brackets == "()":
+        return listed.written, point.items
+    return None
 
 
 def _equal_all(left: tuple[Node, ...], right: tuple[Node, ...], work: _Work) -> bool:
@@ -262,6 +298,8 @@ def _equal_expressions(a: str, b: str, work: _Work) -> bool:
         varies = varies or left_varies or right_varies
         if left is not None and right is not None and not (varies and _off_the_reals(a, b, left, right)):
             compared += 1
+            if not varies and left != right and _rounds_to(a, b, left, right, work.places):
+                return work.decide("rounded", True)
             if isinstance(left, Fraction) and isinstance(right, Fraction):
                 if left != right:
                     return work.decide("algebra" if varies else "number", False)
@@ -293,22 +331,59 @@ def _close(left: Value, right: Value) -> bool:
     return abs(a.real / 2 - b.real / 2) + abs(a.imag / 2 - b.imag / 2) <= _SAME * scale
 
 
+def _rounds_to(a: str, b: str, left: Value, right: Value, places: int | None) -> bool:
+    """Whether two constants are equal but for the rounding of a decimal."""
+    if places is None or not (_DECIMAL.search(a) or _DECIMAL.search(b)):
+        return False
+    try:
+        first, second = complex(left), complex(right)
+    except OverflowError:
+        return False
+    gap = abs(first - second)
+    return gap <= 0.5000001 * 10.0**-places and gap <= _ROUGHLY * max(abs(first), abs(second))
+
+
+def _same_direction(a: Relation, b: Relation) -> bool:
+    """Whether two rational inequalities such as x - y < 2 are positive multiples of each other."""
+    if a.operators not in (("<",), ("<=",)):
+        return False
+    left, right = (f"({node.texts[0]})-({node.texts[1]})" for node in (a, b))
+    pairs = [(_value(left, point)[0], _value(right, point)[0]) for point in range(POINTS)]
+    ratios = {
+        top / bottom for top, bottom in pairs if isinstance(top, Fraction) and isinstance(bottom, Fraction) and bottom
+    }
+    return len(ratios) == 1 and all(isinstance(top, Fraction) for top, _ in pairs) and ratios.pop() > 0
+
+
 def _equal_equations(a: tuple[str, str], b: tuple[str, str], work: _Work) -> bool:
     """Whether two equations are constant multiples of each other."""
     left, right = (f"({pair[0]})-({pair[1]})" for pair in (a, b))
-    ratios: set[Value] = set()
+    ratios: list[Value] = []
     for point in range(POINTS):
         top, bottom = _value(left, point)[0], _value(right, point)[0]
         if "too_large" in (top, bottom):
             return work.decide("too_large", False)
-        if isinstance(top, (str, complex)) or isinstance(bottom, (str, complex)):
+        if isinstance(top, str) or isinstance(bottom, str):
             return _ask(left, right, "equation", work)
-        if top is None or bottom is None or (top == 0 and bottom == 0):
+        if top is None or bottom is None or (top == 0 and bottom == 0) or _off_the_reals(left, right, top, bottom):
             continue
         if top == 0 or bottom == 0:
             return work.decide("algebra", False)
-        ratios.add(top / bottom)
-    return work.decide("algebra", len(ratios) == 1)
+        ratios.append(_ratio(top, bottom))
+    if all(isinstance(ratio, Fraction) for ratio in ratios):
+        return work.decide("algebra", len(set(ratios)) == 1)
+    if not all(_close(ratio, ratios[0]) for ratio in ratios):
+        return work.decide("numeric", False)
+    return _ask(left, right, "equation", work)
+
+
+def _ratio(top: Value, bottom: Value) -> Value:
+    if isinstance(top, Fraction) and isinstance(bottom, Fraction):
+        return top / bottom
+    try:
+        return complex(top) / complex(bottom)
+    except OverflowError:
+        return complex(math.nan)  # close to nothing: beyond all floats
 
 
 def _ask(a: str, b: str, kind: Kind, work: _Work) -> bool:
@@ -323,6 +398,7 @@ def _ask(a: str, b: str, kind: Kind, work: _Work) -> bool:
     verdict = compare_symbolically(a, b, kind, work.left_s)
     work.left_s -= verdict.work_s
     work.timed_out |= verdict.timed_out
+    work.overdue |= verdict.overdue
     work.note = verdict.note
     return work.decide("symbolic", bool(verdict.equal))
 

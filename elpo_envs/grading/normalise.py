@@ -27,7 +27,11 @@ _UNICODE = str.maketrans(
     }
 )  # fmt: skip
 _UNICODE_ROOT = re.compile(r"\u221a\s*(\d+(?:\.\d+)?|[A-Za-z]|(?=[({]))")
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|mbox|hbox|rm|bf)\s*(?=\{)")
+_DRESS = (
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|emph|math(?:rm|bf|it|sf)|boldsymbol|bm|pmb|mbox|hbox|rm|bf)(?![A-Za-z])\s*"
+)
+_TEXT = re.compile(_DRESS + r"(?=\{)")
+_DRESSED = re.compile(_DRESS + r"\{(.*)\}\Z", re.DOTALL)
 _OPERATOR = re.compile(r"\\operatorname\*?\s*\{([A-Za-z]+)\}")
 _DELIMITER = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\s*(\.?)")
 _INVISIBLE = re.compile(r"(?<!\\)\\!\s*|\\(?:displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\})(?![A-Za-z])")
@@ -55,6 +59,7 @@ _NAMES = {
 _OUTER = ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"))
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}\Z", re.DOTALL)
 _SINGLE = re.compile(r"\{([^{}\\])\}(?![0-9A-Za-z])")
+_OVER_ESCAPED = re.compile(r"\\\\(?=[A-Za-z{}])")
 _NEEDLESS_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 _PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?\Z")
 
@@ -102,6 +107,8 @@ def _without_wrappers(text: str) -> str:
                 text = inner.strip()
         if (match := _BOXED.match(text)) and _balanced(match[1]):
             text = match[1].strip()
+        if (match := _DRESSED.match(text)) and _balanced(match[1]) and any(char.isdigit() for char in match[1]):
+            text = match[1].strip()
         if text == before:
             break
     return text
@@ -125,6 +132,8 @@ def _plain_mathematics(text: str) -> str:
 
 
 def _latex(text: str) -> str:
+    if r"\begin" not in text:  # no rows to break: the backslashes of a JSON or Python string
+        text = _OVER_ESCAPED.sub(r"\\", text)
     text = _THOUSANDS_GAP.sub("", _INVISIBLE.sub("", text))
     text = re.sub(r"(?<!\\)\\\{", "⦃", _DELIMITER.sub("", text))
     text = re.sub(r"(?<!\\)\\\}", "⦄", text)

@@ -11,7 +11,7 @@ Reading conventions (those of GSM8K and MATH):
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from elpo_envs.grading.expression import (
@@ -20,6 +20,7 @@ from elpo_envs.grading.expression import (
     UnreadableError,
     evaluate,
 )
+from elpo_envs.grading.matrix import read_matrix
 from elpo_envs.grading.units import Quantity, split_unit
 
 _MAX_DEPTH = 12
@@ -50,10 +51,14 @@ class Ordered:
 
 @dataclass(frozen=True)
 class Unordered:
-    """A set, a list of solutions (kind "set") or a union of intervals (kind "union")."""
+    """A set, a list of solutions (kind "set") or a union of intervals (kind "union").
+
+    `written` has the items in order, repetitions included, where no brackets show that the order is nothing.
+    """
 
     kind: str
     items: tuple[Node, ...]
+    written: tuple[Node, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Relation:
 Node = Scalar | Words | Ordered | Unordered | Matrix | Based | Named | Relation
 
 _AND = re.compile(r"\s*,?\s*(?:\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<=[\s\d)}\]])\b(?:and|or)\b)\s*(?=\S)")
-_THOUSANDS = re.compile(r"[-+]?(?:US)?\$?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\s*,)")
+_THOUSANDS = re.compile(r"[-+]?(?:US)?\$?-?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!\s*,)")
 _RELATION = re.compile(r"<=|>=|!=|==|=|<|>|\\(?:le|ge|ne|in|lt|gt)(?![A-Za-z])")
 _RELATION_NAMES = {
     "<=": "<=", ">=": ">=", "!=": "!=", "==": "=", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\in": "in",
@@ -105,8 +110,11 @@ _IDENTIFIER = re.compile(
     r"|\\(?:angle|overline|overrightarrow|widehat)\s*\{?\s*[A-Za-z]+\}?)'?"
     r"(?:_(?:\w|\{\w+\}))?(?:\^\{?-1\}?)?(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?"
 )
-_VARIABLE = re.compile(r"\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?")
-_MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_NAME = r"\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?"
+_VARIABLE = re.compile(_NAME + r"(?:\([A-Za-z]\))?")
+_NAMES_OF_ONE_VALUE = re.compile(  # the length |AB|, ratios of named things, a point (x, y)
+    rf"\|[A-Z]{{1,3}}\||{_NAME}(?:\s*[:/]\s*{_NAME})+|\\frac\s*\{{{_NAME}\}}\s*\{{{_NAME}\}}|\({_NAME}(?:,\s*{_NAME})+\)"
+)
 _BASED = re.compile(r"(-?[0-9][0-9A-Za-z]*)_(?:\{\s*(\d+|\\text\s*\{[a-z]+\})\s*\}|(\d+))")
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z' .-]*")
 _COMMON_WORDS = frozenset({"yes", "no", "true", "false", "odd", "even", "none", "red", "all"})
@@ -128,13 +136,15 @@ def _parse(text: str, depth: int) -> Node:
     text = text.strip()
     text = text.removeprefix(r"\approx").removeprefix(r"\sim").strip()
     if r"\approx" in text:
-        text = text[: text.index(r"\approx")].strip()  # an exact value followed by its approximation
+        exact, _, rounded = (part.strip() for part in text.partition(r"\approx"))
+        # A value followed by its approximation, or a name by its value.
+        text = f"{exact}={rounded}" if _IDENTIFIER.fullmatch(exact) else exact
     if text.startswith("+") and not text.startswith(("+-", "+/-")):
         text = text[1:].lstrip()
     if depth > _MAX_DEPTH or not text:
         return Words(text.casefold())
-    if (match := _TEXT.fullmatch(text)) and "," in match[1]:
-        text = match[1].strip()
+    if (match := _TEXT.fullmatch(text)) and any(char == "," or char.isdigit() for char in match[1]):
+        text = match[1].strip()  # a number or a list, typeset as text or in bold
     if _REALS.fullmatch(text):
         return _parse(r"(-\infty,\infty)", depth)
     if text in (r"\emptyset", "⦃⦄", "⦃ ⦄", r"\text{empty set}", "empty set"):
@@ -205,6 +215,8 @@ def _list(text: str, depth: int) -> Node | None:
     parts = [part.strip() for part in split_top(text, ",;")]
     if len(parts) == 1 or not all(parts) or len(parts) > 64:
         return None
+    if points := _points(text, depth):
+        return points
     items = [_parse(part, depth + 1) for part in parts]
     if isinstance(items[0], Named) and not any(isinstance(item, (Named, Relation)) for item in items[1:]):
         name = items[0].name
@@ -213,7 +225,21 @@ def _list(text: str, depth: int) -> Node | None:
         named = [item for item in items if isinstance(item, Named)]
         if len({item.name for item in named}) == 1:
             return Named(named[0].name, Unordered("union", tuple(item.value for item in named)))
-    return _unordered("set", items)
+    return replace(_unordered("set", items), written=tuple(items))
+
+
+def _points(text: str, depth: int) -> Node | None:
+    """`p=5, q=2; p=7, q=2`: two points."""
+    groups = [split_top(group, ",") for group in split_top(text, ";")]
+    if len(groups) < 2 or len(groups[0]) < 2 or any(len(group) != len(groups[0]) for group in groups):
+        return None
+    points: list[Node] = []
+    for group in groups:
+        coordinates = tuple(_parse(part.strip(), depth + 1) for part in group)
+        if not all(isinstance(coordinate, (Named, Scalar)) for coordinate in coordinates):
+            return None
+        points.append(Ordered("()", coordinates))
+    return _unordered("set", points)
 
 
 def _is_interval(node: Node) -> bool:
@@ -249,11 +275,13 @@ def _relation(text: str, depth: int) -> Node | None:
     if operators == ["in"] and _VARIABLE.fullmatch(sides[0]):
         return Named(sides[0], _parse(sides[1], depth + 1))
     if all(operator == "=" for operator in operators):
-        if _IDENTIFIER.fullmatch(sides[0]):
+        if _IDENTIFIER.fullmatch(sides[0]) or _NAMES_OF_ONE_VALUE.fullmatch(sides[0]):
             name = word_key(sides[0]) if sides[0].startswith("\\text") else sides[0].replace(" ", "")
             return Named(name, _parse(sides[-1], depth + 1), (sides[0], sides[-1]))
-        if value := _evaluated_chain(sides):
-            return _parse(value, depth + 1)
+        if _is_arithmetic(sides):
+            return _parse(sides[-1], depth + 1)
+        if len(sides) > 2 and _IDENTIFIER.fullmatch(sides[-2]):
+            return Named(sides[-2].replace(" ", ""), _parse(sides[-1], depth + 1), (sides[-2], sides[-1]))
     if all(operator in (">", ">=") for operator in operators):
         sides, operators = sides[::-1], [_FLIPPED[operator] for operator in operators[::-1]]
     if all(operator in ("<", "<=") for operator in operators) and (interval := _interval(sides, operators, depth)):
@@ -261,15 +289,12 @@ def _relation(text: str, depth: int) -> Node | None:
     return Relation(tuple(operators), tuple(_parse(side, depth + 1) for side in sides), tuple(sides))
 
 
-def _evaluated_chain(sides: list[str]) -> str | None:
-    """The last side of true arithmetic such as "240/5 = 48"."""
+def _is_arithmetic(sides: list[str]) -> bool:
+    """Whether all sides are numbers, as in "240/5 = 48"; what is claimed is the last one, right or wrong."""
     try:
-        values = [evaluate(side) for side in sides]
-        if all(value == values[0] and not value[1] for value in values):
-            return sides[-1]
+        return not any(evaluate(split_unit(side).body)[1] for side in sides)
     except (UnreadableError, UndefinedError, TooLargeError):
-        return None
-    return None
+        return False
 
 
 def _interval(sides: list[str], operators: list[str], depth: int) -> Node | None:
@@ -335,7 +360,7 @@ def _bracketed(text: str, depth: int) -> Node | None:
     if text[0] in "⦃{" and (text[0] == "⦃" or len(split_top(inner, ",;")) > 1):
         found = _parse(inner, depth + 1)
         if isinstance(found, Unordered) and found.kind == "set":
-            return found
+            return replace(found, written=()) if text[0] == "⦃" else found
         parts = [part.strip() for part in split_top(inner, ",;")]
         if len(parts) > 1 and all(parts):
             return _unordered("set", [_parse(part, depth + 1) for part in parts])
@@ -349,14 +374,11 @@ def _bracketed(text: str, depth: int) -> Node | None:
 
 
 def _matrix(text: str, depth: int) -> Node | None:
-    match = _MATRIX.fullmatch(text)
-    if match is None or r"\begin" in match[2]:
+    matrix = read_matrix(text)
+    if matrix is None:
         return None
-    rows = [row for row in match[2].split("\\\\") if row.strip()]
-    if not rows or len(rows) > 16:
-        return None
-    kind = "vmatrix" if match[1] in ("vmatrix", "Vmatrix") else "matrix"
-    return Matrix(kind, tuple(tuple(_parse(cell, depth + 1) for cell in row.split("&")[:16]) for row in rows))
+    rows = tuple(tuple(_parse(cell, depth + 1) for cell in row) for row in matrix.rows)
+    return Matrix("vmatrix" if matrix.determinant else "matrix", rows)
 
 
 def _based_or_ratio(text: str, depth: int) -> Node | None:

@@ -1,20 +1,12 @@
-r"""The child process behind the symbolic stage: reads pairs of LaTeX expressions, answers whether they are
-equal.
+r"""The child process behind the symbolic stage: pairs of LaTeX expressions, and whether they are equal.
 
-Run as a script by `symbolic.py`, alone (`python -I worker.py`), so it must not import the package. One JSON
-object a
-line: {"a": str, "b": str, "kind": "value" | "equation", "limit_s": float} gives {"equal": true | false |
-    null, "note": str}; null means that one side could not be read. Expressions are parsed by the ANTLR
-    grammar behind math-verify; nothing is evaluated as Python. The kernel's own timer ends the process
-    shortly after `limit_s`, whatever it is doing, so that a host that has died leaves no process running.
+Run by `elpo_envs.json_worker`, alone, so it must not import the package. {"a": str, "b": str, "kind": "value" |
+"equation"} gives {"equal": true | false | null, "note": str}; null means that one side could not be read. Expressions
+are parsed by the ANTLR grammar behind math-verify; nothing is evaluated as Python.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
 from typing import Any
 
 import sympy
@@ -22,7 +14,6 @@ from latex2sympy2_extended import latex2sympy
 
 _DIGITS = 50
 _POINTS = 5
-_MEMORY_BYTES = 2 << 30
 
 
 def _read(text: str) -> Any:
@@ -47,6 +38,22 @@ def _sign(point: int, place: int) -> int:
     return 1 if point == 0 else -1 if point == 1 else (-1) ** (point + place)
 
 
+def _values(symbols: list[Any], point: int) -> dict[Any, Any]:
+    return {
+        symbol: sympy.Rational(_sign(point, place) * (103 + 211 * place + 389 * point), 499 + 2 * point)
+        for place, symbol in enumerate(symbols)
+    }
+
+
+def _multiples(a: Any, b: Any) -> bool:
+    """Whether `a` is a constant times `b`, and not zero."""
+    values = _values(sorted(a.free_symbols | b.free_symbols, key=str), 0)
+    top, bottom = a.subs(values).doit(), b.subs(values).doit()
+    if _vanishes(top, 1) or _vanishes(bottom, 1):
+        raise ValueError("no ratio")
+    return _equal(a, b * top / bottom)
+
+
 def _equal(a: Any, b: Any) -> bool:
     if a == b:
         return True
@@ -56,10 +63,7 @@ def _equal(a: Any, b: Any) -> bool:
     real = not (a.has(sympy.I) or b.has(sympy.I))
     tried = 0
     for point in range(2 * _POINTS):
-        values = {
-            symbol: sympy.Rational(_sign(point, place) * (103 + 211 * place + 389 * point), 499 + 2 * point)
-            for place, symbol in enumerate(symbols)
-        }
+        values = _values(symbols, point)
         left, right = a.subs(values).doit(), b.subs(values).doit()
         if left.has(sympy.nan, sympy.zoo) or right.has(sympy.nan, sympy.zoo):
             continue
@@ -80,36 +84,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         if any(side.has(sympy.nan, sympy.zoo) for side in (a, b)):
             raise ValueError("undefined")
         if request["kind"] == "equation":
-            ratio = sympy.simplify(a / b)
-            return {"equal": bool(ratio.is_number and ratio.is_finite and not ratio.is_zero), "note": ""}
+            return {"equal": _multiples(a, b), "note": ""}
         return {"equal": _equal(a, b), "note": ""}
     except Exception as error:
         return {"equal": None, "note": f"{type(error).__name__}: {str(error)[:200]}"}
 
 
-def main() -> None:
-    """Serve until standard input ends."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints must not reach the replies
-    if sys.platform != "win32":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answer({"a": r"\sqrt{8}", "b": r"2\sqrt{2}", "kind": "value"})  # imports and caches, before the clock runs
-    replies.write("ready\n")
-    replies.flush()
-    for line in sys.stdin:
-        request = json.loads(line)
-        if sys.platform != "win32":
-            signal.setitimer(signal.ITIMER_REAL, float(request["limit_s"]) + 0.5)
-        reply = json.dumps(answer(request))
-        if sys.platform != "win32":
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-        replies.write(reply + "\n")
-        replies.flush()
-
-
-if __name__ == "__main__":
-    main()
+def prepare() -> None:
+    """Import and cache what the first question would."""
+    answer({"a": r"\sqrt{8}", "b": r"2\sqrt{2}", "kind": "value"})

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from elpo_envs.json_worker import JsonWorker, WorkerUnavailableError, WorkLimitError
 from elpo_envs.tools.base import BaseTool, ToolResult
 from elpo_envs.tools.expressions import (
     MAX_CHARS,
@@ -17,7 +18,6 @@ from elpo_envs.tools.expressions import (
     read_equations,
     read_expression,
 )
-from elpo_envs.tools.json_worker import JsonWorker, WorkerUnavailableError, WorkLimitError
 from elpo_envs.tools.quantities import read_quantity, read_units
 
 OPERATIONS = ("evaluate", "solve", "simplify", "expand", "factor", "differentiate", "integrate", "convert")
@@ -106,7 +106,7 @@ class CalculatorTool(BaseTool):
         except ExpressionError as error:
             return ToolResult(f"Error: {error}", "error")
         try:
-            reply = _WORKER.ask(question, self._limit_s)
+            reply = _WORKER.ask({**question, "limit_s": self._limit_s}, self._limit_s).content
         except WorkLimitError as error:
             if error.timed_out:
                 return ToolResult(f"Error: {error}; make the calculation smaller or split it", "timeout")

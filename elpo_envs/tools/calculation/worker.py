@@ -1,17 +1,12 @@
-"""Answers the calculator's questions, one JSON line each (see `elpo_envs.tools.json_worker`).
+"""Answers the calculator's questions in a child process (see `elpo_envs.json_worker`).
 
 A question is {"operation", "tree" or "equations", "units", "to", "texts", "variables", "values", "bounds", "digits",
 "decimal", "domain", "limit_s"} as `elpo_envs.tools.calculator` makes it; a reply is {"text": str} or {"error":
-str}. The kernel's own timer ends the process shortly after `limit_s`, whatever it is doing, so that a host that
-has died leaves no process running.
+str}.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
 from typing import Any
 
 import sympy
@@ -22,8 +17,6 @@ from .building import build
 from .errors import CalculationError
 from .showing import show
 from .units import convert
-
-_MEMORY_BYTES = 2 << 30
 
 
 def answer(request: dict[str, Any]) -> dict[str, str]:
@@ -67,26 +60,6 @@ def _answer(request: dict[str, Any]) -> str:
     return convert(expression, request["units"], request["to"], request["texts"], digits)
 
 
-def main() -> None:
-    """Serve until standard input ends."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints must not reach the replies
-    if sys.platform != "win32":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Imports and caches, before the clock runs.
+def prepare() -> None:
+    """Import and cache what the first question would."""
     sympy.solve(sympy.Symbol("x") ** 2 - 2)
-    replies.write("ready\n")
-    replies.flush()
-    for line in sys.stdin:
-        request = json.loads(line)
-        if sys.platform != "win32":
-            signal.setitimer(signal.ITIMER_REAL, float(request["limit_s"]) + 0.5)
-        reply = json.dumps(answer(request))
-        if sys.platform != "win32":
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-        replies.write(reply + "\n")
-        replies.flush()

@@ -1,10 +1,13 @@
 """A child process that answers questions, one JSON line each, with a hard bound on the work.
 
+The bound is on CPU time, so that a busy machine turns no answer into a time-out; on the clock a question may take
+`WALL` times as long.
+
 The child is an ordinary program started with `subprocess` (never a fork of this process), once, at the first
-question, and reused. A question that outlives its bound costs the child its life; the next question starts
-another. No signals and no event loop are used here, so any thread may ask; questions queue for the one child,
-and neither queueing nor starting the child counts against the bound. After `os.fork` the new process gets a
-child of its own; a child ends with its host.
+question, and reused. It answers in a fork of itself, which a question that outlives its bound costs its life; the next
+question finds a fresh one within milliseconds. No signals and no event loop are used here, so any thread may ask;
+questions queue for the one child, and neither queueing nor starting the child counts against the bound. After
+`os.fork` the new process gets a child of its own; a child ends with its host.
 """
 
 from __future__ import annotations
@@ -19,22 +22,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 START_LIMIT_S = 120.0
+WALL = 8.0
+_END_LIMIT_S = 2.0
+_GRACE_S = 1.0 if hasattr(os, "fork") else 0.0  # the child itself stops at the bound where it can fork
 _CACHED = 4096
-_BOOT = """
-import importlib, importlib.util, pathlib, sys
-folder = pathlib.Path(sys.argv[1])
-spec = importlib.util.spec_from_file_location(
-    folder.name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-)
-package = importlib.util.module_from_spec(spec)
-sys.modules[folder.name] = package
-spec.loader.exec_module(package)
-importlib.import_module(folder.name + ".worker").main()
-"""
+_CHILD = Path(__file__).with_name("json_worker_child.py")
 
 
 class WorkerUnavailableError(RuntimeError):
@@ -45,36 +42,49 @@ class WorkLimitError(RuntimeError):
     """The question was not answered within its bound, or the child died of it twice.
 
     Attributes:
-        timed_out: whether it was the bound on the time.
+        cause: "work" where the bound on CPU time was reached; "clock" where that on the clock was, since the machine
+            had too much else to do; "death".
     """
 
-    def __init__(self, message: str, timed_out: bool) -> None:
+    def __init__(self, message: str, cause: Literal["work", "clock", "death"]) -> None:
         super().__init__(message)
-        self.timed_out = timed_out
+        self.cause = cause
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it was a bound on time."""
+        return self.cause != "death"
 
 
 class _ChildDiedError(Exception):
     """The child ended before its reply and before the bound."""
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What the child said, and how many seconds of CPU time it took; 0 for a remembered reply."""
+
+    content: dict[str, Any]
+    work_s: float
+
+
 class JsonWorker:
     """One child process, started lazily. Thread-safe.
 
-    The child prints "ready" once it can answer, then reads one JSON object a line (a question, with "limit_s"
-    added to it) and prints one a line. It must be a function of the question alone: replies are remembered.
-
     Args:
-        package: folder of a package whose module `worker` has the child's `main()`. It is imported by its last
-            name alone, without the packages around it, so that the child starts quickly; it runs with this
-            interpreter, and with hash randomisation off.
+        program: a module's file, or the folder of a package that has a module `worker`. The module has `prepare()`,
+            which imports and caches before any clock runs, and `answer(question)`, which returns the reply, raises
+            nothing, and is a function of the question alone: replies are remembered. It is imported without the
+            packages around it, so that the child starts quickly; it runs with this interpreter, and with hash
+            randomisation off.
     """
 
-    def __init__(self, package: Path) -> None:
-        self._package = package
+    def __init__(self, program: Path) -> None:
+        self._program = program
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
-        self._known: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._known: OrderedDict[str, Reply] = OrderedDict()
         atexit.register(self.close)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._abandon)
@@ -85,14 +95,14 @@ class JsonWorker:
         process = self._process
         return None if process is None else process.pid
 
-    def ask(self, question: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
-        """The child's reply, after at most `limit_s` seconds of work.
+    def ask(self, question: Mapping[str, Any], limit_s: float) -> Reply:
+        """The child's reply, after at most `limit_s` seconds of CPU time (`WALL` times that on the clock).
 
         Raises:
             WorkerUnavailableError: the child cannot be started.
             WorkLimitError: there was no reply.
         """
-        request = json.dumps({**question, "limit_s": limit_s})
+        request = json.dumps(question)
         with self._lock:
             if request in self._known:
                 self._known.move_to_end(request)
@@ -104,8 +114,8 @@ class JsonWorker:
                 try:
                     reply = self._ask(request, limit_s)
                 except _ChildDiedError as error:
-                    raise WorkLimitError(f"the worker died of it: {error}", timed_out=False) from error
-            self._known[request] = reply
+                    raise WorkLimitError(f"the worker died of it: {error}", "death") from error
+            self._known[request] = replace(reply, work_s=0.0)
             if len(self._known) > _CACHED:
                 self._known.popitem(last=False)
             return reply
@@ -113,7 +123,7 @@ class JsonWorker:
     def close(self) -> None:
         """End the child. Idempotent; a later question starts another."""
         with self._lock:
-            self._kill()
+            self._end()
 
     def _abandon(self) -> None:
         """Drop the child without ending it: for a forked process, where it still belongs to the parent."""
@@ -126,14 +136,15 @@ class JsonWorker:
             _close_pipes(process)
             process.returncode = 0
 
-    def _ask(self, request: str, limit_s: float) -> dict[str, Any]:
+    def _ask(self, request: str, limit_s: float) -> Reply:
         if self._process is None or self._process.poll() is not None:
             self._start()
         process = self._process
         assert process is not None and process.stdin is not None
-        deadline = time.monotonic() + limit_s
+        wall_s = limit_s * WALL
+        deadline = time.monotonic() + wall_s + _GRACE_S
         try:
-            process.stdin.write(request.encode() + b"\n")
+            process.stdin.write(f"{limit_s!r} {wall_s!r} {request}\n".encode())
         except OSError as error:
             self._kill()
             raise _ChildDiedError(str(error)) from error
@@ -141,17 +152,21 @@ class JsonWorker:
         if line is None:
             late = time.monotonic() >= deadline
             self._kill()
-            if late:
-                raise WorkLimitError(f"no result within {limit_s:g} s", timed_out=True)
-            raise _ChildDiedError(f"exit status {process.returncode}")
-        reply: dict[str, Any] = json.loads(line)
-        return reply
+            if not late:
+                raise _ChildDiedError(f"exit status {process.returncode}")
+            line = b"overdue"
+        if line in (b"late", b"overdue"):
+            raise WorkLimitError(f"no result within {limit_s:g} s", "work" if line == b"late" else "clock")
+        if line.startswith(b"died"):
+            raise _ChildDiedError(line.decode())
+        seconds, _, content = line.partition(b" ")
+        return Reply(json.loads(content), float(seconds))
 
     def _start(self) -> None:
         self._kill()
         # The order of a set of names must not show in a reply.
         environment = {**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-P", "-c", _BOOT, str(self._package)]
+        command = [sys.executable, "-P", str(_CHILD), str(self._program)]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -162,11 +177,11 @@ class JsonWorker:
                 env=environment,
             )
         except OSError as error:
-            raise WorkerUnavailableError(f"cannot start the worker of {self._package}: {error}") from error
+            raise WorkerUnavailableError(f"cannot start the worker of {self._program}: {error}") from error
         if self._read_line(time.monotonic() + START_LIMIT_S) != b"ready":
             self._kill()
             raise WorkerUnavailableError(
-                f"the worker of {self._package} did not start; check that its imports work in {sys.executable}"
+                f"the worker of {self._program} did not start; check that its imports work in {sys.executable}"
             )
 
     def _read_line(self, deadline: float) -> bytes | None:
@@ -185,6 +200,17 @@ class JsonWorker:
                 self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
+
+    def _end(self) -> None:
+        """Let an idle child end itself and its fork; kill it if it does not."""
+        process = self._process
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            try:
+                process.wait(_END_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._kill()
 
     def _kill(self) -> None:
         process, self._process = self._process, None
