@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from elpo_envs.grading.code.in_session.values import encode
+from elpo_envs.grading.code.in_session.values import NotAValueError, encode
 
 _BUILTINS = frozenset(dir(builtins))
 _TEXT: tuple[type, str] = (str, "text")
@@ -113,12 +113,22 @@ def _json(text: str, where: str, name: str) -> Any:
         raise ValueError(f"{where}: field {name!r} holds {text!r:.80}, which is not JSON: {error}") from None
 
 
+def _encoded(value: Any, where: str, name: str) -> Any:
+    try:
+        return encode(value)
+    except NotAValueError as error:
+        raise ValueError(
+            f"{where}: field {name!r} holds something that is not JSON, or too much of it: {error}"
+        ) from None
+
+
 def _read_functional(tests: Mapping[str, Any]) -> ValueTests:
     cases = []
     for at, case in _cases(tests):
         lines = [line for line in _field(case, "input", _TEXT, at).split("\n") if line.strip()]
-        arguments = [encode(_json(line, at, "input")) for line in lines]
-        cases.append((arguments, _json(_field(case, "output", _TEXT, at), at, "output")))
+        expected = _json(_field(case, "output", _TEXT, at), at, "output")
+        cases.append(([_encoded(_json(line, at, "input"), at, "input") for line in lines], expected))
+        _encoded(expected, at, "output")
     return ValueTests("functional", _name(tests), tuple(cases))
 
 
@@ -127,10 +137,8 @@ def _read_calls(tests: Mapping[str, Any]) -> ValueTests:
     for at, case in _cases(tests):
         if "expected" not in case:
             raise ValueError(f"{at}: field 'expected' is missing")
-        try:
-            cases.append(([encode(value) for value in _field(case, "args", _LIST, at)], case["expected"]))
-        except TypeError as error:
-            raise ValueError(f"{at}: field 'args' holds something that is not JSON: {error}") from None
+        cases.append(([_encoded(value, at, "args") for value in _field(case, "args", _LIST, at)], case["expected"]))
+        _encoded(case["expected"], at, "expected")
     return ValueTests("calls", _name(tests), tuple(cases))
 
 

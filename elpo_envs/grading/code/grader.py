@@ -13,6 +13,8 @@ from typing import Any, Self
 
 from elpo_envs.grading.code.compare import same_output, same_value
 from elpo_envs.grading.code.forms import AssertionTests, CodeTests, StdinTests, ValueTests, read_tests
+from elpo_envs.grading.code.in_session.message import TOO_LARGE, Message
+from elpo_envs.grading.code.in_session.values import encode
 from elpo_envs.grading.code.outcome import CodeGrade, CodeLimits, TestOutcome
 from elpo_envs.grading.code.rounds import Rounds, UnsendableError
 from elpo_envs.grading.code.wire import Reply, SandboxFailedError, Session
@@ -22,6 +24,8 @@ _SOLUTION = ("message", "values", "threads", "solution")
 _TESTS = ("message", "values", "stand_ins")
 _ATTEMPTS = 2
 _NOTE_CHARS = 200
+_MOST_BYTES = 8 << 20  # of an input or an output: what a sandbox lets be written to a file
+_SURELY_SENT = 500_000  # characters that fit into a reply, whatever they are
 _UNREADABLE = TestOutcome("invalid", "its reply cannot be read")
 _OVER = TestOutcome("timeout", "the time for all tests was over")
 
@@ -153,10 +157,26 @@ class CodeGrader:
             if number:
                 self._solution.go(loaded)
             if isinstance(form, StdinTests):
+                _check_texts(number, str(given), expected)
                 yield _judge_output(self._solution.ask("run", [given]), expected)
             else:
+                _check_reply(number, json.dumps(["value", encode(expected), []]))
                 entry = json.dumps(["call", form.entry_point, given, []])
                 yield _judge_value(self._solution.ask("call", [0, [entry]]), expected)
+
+
+def _check_texts(number: int, given: str, expected: str) -> None:
+    """Raises UnsendableError where a right program could not pass."""
+    for what, text in (("input", given), ("output", expected)):
+        if (size := len(text.encode("utf-8", "surrogatepass"))) > _MOST_BYTES:
+            raise UnsendableError(f"the {what} of test {number} has {size} bytes; at most {_MOST_BYTES} can be sent")
+    _check_reply(number, expected)
+
+
+def _check_reply(number: int, text: str) -> None:
+    """Raises UnsendableError where a right program's reply to a test would be too large."""
+    if len(text) > _SURELY_SENT and repr(Message([text])) == repr(Message([TOO_LARGE])):
+        raise UnsendableError(f"what test {number} expects is too large to be sent")
 
 
 def _judge_output(reply: Reply, expected: str) -> TestOutcome:

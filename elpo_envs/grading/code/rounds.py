@@ -26,7 +26,7 @@ _OUTCOMES: dict[str, Outcome] = {
 
 
 class UnsendableError(Exception):
-    """The test code passes the program something that is no plain data; nothing is known of the program."""
+    """A test has something that cannot be sent, too large or no plain data; nothing is known of the program."""
 
 
 @dataclass

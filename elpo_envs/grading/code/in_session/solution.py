@@ -25,12 +25,13 @@ from .values import NotAValueError, decode, encode, is_container
 _NOTE_CHARS = 200
 _READ_BYTES = 1 << 20
 _RECURSION = 50_000
-# What LiveCodeBench and LeetCode have imported before a program begins; later ones win.
+# What LiveCodeBench's harness has imported before a program begins; later ones win.
 _STARRED = (
     *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics"),
-    *("itertools", "functools", "operator", "io", "json", "builtins", "typing"),
+    *("itertools", "functools", "operator", "io", "sys", "json", "builtins", "typing"),
 )
-_MODULES = (*_STARRED, "sys")
+_STREAMS = frozenset(("stdin", "stdout", "stderr"))  # of `sys`: those of one moment are of no use later
+_INT_DIGITS = 50_000  # of an integer that is printed or read
 
 
 class _Sink(io.TextIOBase):
@@ -99,6 +100,7 @@ def load(payload: str) -> Message:
             if kind != "module":
                 module.__dict__.update(_customary())
                 sys.setrecursionlimit(_RECURSION)
+                sys.set_int_max_str_digits(_INT_DIGITS)
             if before:
                 exec(compile(before, "<prompt>", "exec", dont_inherit=True), module.__dict__)
                 module.__dict__.pop(hidden, None)
@@ -136,7 +138,7 @@ def run(payload: str) -> Message:
         pass
     except BaseException as raised:
         error = _name(raised)
-    for finish in (atexit._run_exitfuncs, _flush, stdout.flush):
+    for finish in (atexit._run_exitfuncs, lambda: _flush(sys.stdout), lambda: _flush(stdout)):
         try:
             finish()
         except SystemExit:
@@ -146,10 +148,10 @@ def run(payload: str) -> Message:
     return Message(["printed", _content(output), error])
 
 
-def _flush() -> None:
-    """What the end of a process does for the stream that the program has put in place of its output, if any."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
+def _flush(stream: Any) -> None:
+    """What the end of a process does for its output, which the program may have replaced, removed or closed."""
+    if stream is not None and not getattr(stream, "closed", False):
+        stream.flush()
 
 
 def call(payload: str) -> Message:
@@ -253,8 +255,8 @@ def _customary() -> dict[str, Any]:
         for name in _STARRED:
             module = importlib.import_module(name)
             public = getattr(module, "__all__", None) or [each for each in vars(module) if not each.startswith("_")]
-            _convenient.update({each: getattr(module, each) for each in public})
-        _convenient.update({name: importlib.import_module(name) for name in _MODULES})
+            _convenient.update({each: getattr(module, each) for each in public if each not in _STREAMS})
+        _convenient.update({name: importlib.import_module(name) for name in _STARRED})
     return _convenient
 
 

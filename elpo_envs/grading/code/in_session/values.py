@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import Any
 
 MAX_DEPTH = 200
-MAX_ITEMS = 500_000
+MAX_ITEMS = 1_000_000
 _BIG = 1 << 63
 
 _SEQUENCES: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "z", deque: "q"}
