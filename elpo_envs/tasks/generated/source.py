@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
-from elpo_envs.tasks.base import Task
+from elpo_envs.tasks.base import ExpertTurn, Task
 from elpo_envs.tasks.generated.families import FAMILIES
 from elpo_envs.tasks.generated.problem import MAX_STEPS, Problem, draw_problem
-from elpo_envs.tasks.generated.traces import expert_trace
+from elpo_envs.tasks.generated.traces import corruptions, expert_trace
 
 _BUCKETS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}
 MAX_INDEX = 2**31 - 1
@@ -68,6 +69,31 @@ class GeneratedSource:
     def size(self) -> int | None:
         return None
 
+    @property
+    def prefix(self) -> str:
+        """What the ids of this source's tasks begin with; it says everything that the tasks depend on."""
+        named = "" if self.families == tuple(FAMILIES) else f"-{'+'.join(self.families)}"
+        return f"{self.name}/{self.split}/{self.seed}-{self.min_steps}-{self.max_steps}{named}"
+
+    @classmethod
+    def from_id(cls, task_id: str) -> Self:
+        """The source that has the task of this id. Raises KeyError naming the id where there is none."""
+        try:
+            name, split, options, _ = task_id.split("/")
+            seed, low, high, *families = options.split("-")
+            source = cls(
+                split,
+                min_steps=int(low),
+                max_steps=int(high),
+                families=families[0].split("+") if families else None,
+                seed=int(seed),
+            )
+        except ValueError as error:
+            raise KeyError(f"task_id={task_id!r} is not of a generated word problem") from error
+        if name != cls.name or not task_id.startswith(source.prefix + "/"):
+            raise KeyError(f"task_id={task_id!r} is not of a generated word problem")
+        return source
+
     def problem(self, index: int) -> Problem:
         """The problem behind task `index`, with its steps, values and pitfalls."""
         if not 0 <= index <= MAX_INDEX:
@@ -84,7 +110,7 @@ class GeneratedSource:
     def get(self, index: int) -> Task:
         problem = self.problem(index)
         return Task(
-            task_id=f"{self.name}/{self.split}/{self.seed}-{self.min_steps}-{self.max_steps}/{index}",
+            task_id=f"{self.prefix}/{index}",
             index=index,
             split=self.split,
             question=problem.question,
@@ -98,7 +124,25 @@ class GeneratedSource:
         )
 
     def by_id(self, task_id: str) -> Task:
+        return self.get(self._index_of(task_id))
+
+    def corruptions(self, task: Task, step: int) -> list[tuple[ExpertTurn, ...]]:
+        """The expert's trace with each mistake that step `step` invites, carried through to the boxed answer.
+
+        Args:
+            task: one of this source's.
+            step: from 0 to `task.metadata["steps"] - 1`.
+
+        Raises:
+            KeyError: the task is of another source.
+            IndexError: there is no such step.
+        """
+        return corruptions(self.problem(self._index_of(task.task_id)), step)
+
+    def _index_of(self, task_id: str) -> int:
         prefix, _, index = task_id.rpartition("/")
-        if prefix != f"{self.name}/{self.split}/{self.seed}-{self.min_steps}-{self.max_steps}" or not index.isdigit():
+        short = index.isascii() and index.isdigit() and len(index) <= len(str(MAX_INDEX))
+        position = int(index) if short else -1
+        if prefix != self.prefix or str(position) != index or not 0 <= position <= MAX_INDEX:
             raise KeyError(f"task_id={task_id!r} is not of this source; its ids look like {self.get(0).task_id!r}")
-        return self.get(int(index))
+        return position

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from elpo_envs.tasks.base import ExpertTurn, ToolCall
 from elpo_envs.tasks.generated.problem import VARIABLES, Problem, ProblemStep
+
+_CONFUSED = ((" + ", " - "), (" - ", " + "), (" * ", " + "), (" // ", " * "))
 
 
 def _call(variable: str, expr: str) -> ExpertTurn:
@@ -18,6 +21,43 @@ def expert_trace(problem: Problem) -> tuple[ExpertTurn, ...]:
     """One tool call a step, then the boxed answer."""
     calls = tuple(_call(s.variable, s.expr) for s in problem.steps)
     return (*calls, ExpertTurn(f"\\boxed{{{problem.answer}}}"))
+
+
+def wrong_expressions(step: ProblemStep) -> tuple[str, ...]:
+    """The step's pitfall, if it has one, and its expression with one operator mistaken for another."""
+    swapped = (
+        step.expr[: found.start()] + wrong + step.expr[found.end() :]
+        for right, wrong in _CONFUSED
+        for found in re.finditer(re.escape(right), step.expr)
+    )
+    wrong = dict.fromkeys([*([] if step.pitfall is None else [step.pitfall]), *swapped])
+    return tuple(expr for expr in wrong if expr != step.expr)
+
+
+def corruptions(problem: Problem, step: int) -> list[tuple[ExpertTurn, ...]]:
+    """The expert's trace with each of the `wrong_expressions` of a step, carried through to the boxed answer.
+
+    Those that lead to the same answer in the end are among them.
+
+    Args:
+        step: the step that goes wrong, from 0.
+
+    Raises:
+        IndexError: there is no such step.
+    """
+    if not 0 <= step < len(problem.steps):
+        raise IndexError(f"step={step} is outside 0..{len(problem.steps) - 1}")
+    return [_with_expression(problem, step, wrong) for wrong in wrong_expressions(problem.steps[step])]
+
+
+def _with_expression(problem: Problem, step: int, wrong: str) -> tuple[ExpertTurn, ...]:
+    scope: dict[str, object] = {"__builtins__": {}}
+    turns = []
+    for i, s in enumerate(problem.steps):
+        expr = wrong if i == step else s.expr
+        scope[s.variable] = eval(expr, scope)
+        turns.append(_call(s.variable, expr))
+    return (*turns, ExpertTurn(f"\\boxed{{{scope[problem.steps[-1].variable]}}}"))
 
 
 @dataclass(frozen=True)

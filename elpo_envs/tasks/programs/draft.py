@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from elpo_envs.tasks.programs.running import one_step
 
 MIN_STEPS, MAX_STEPS = 2, 8
 _RANDOM_INPUTS = 16
+_MORE_INPUTS = 400
 _LARGEST = 2**53
 _LONGEST = 300
 _SECOND_ARGUMENT = 0.25
@@ -99,6 +101,23 @@ class Draft:
         body = "\n".join(f"    {line}" for line in [*lines, f"return {names[-1]}"])
         head = f"{self.family.prelude}\n\n\n" if self.family.prelude else ""
         return f"{head}def {self.signature}:\n{body}\n"
+
+
+def more_inputs(draft: Draft) -> Iterator[tuple[Any, ...]]:
+    """Several hundred random argument lists for the draft's program, none of them among its own inputs."""
+    own = {repr(args) for args in draft.inputs}
+    choices = next((s.operation.n for s in draft.steps if s.takes_k), None)
+    for argument, share in _family_inputs(draft.family.name, draft.family.draw):
+        args = (argument,) if choices is None else (argument, _pick(choices, share))
+        if repr(args) not in own:
+            yield args
+
+
+@functools.lru_cache(maxsize=64)
+def _family_inputs(name: str, draw: Callable[[random.Random], Any]) -> tuple[tuple[Any, float], ...]:
+    """Arguments and shares, the same for all drafts of a family, since drawing them takes longer than using them."""
+    rng = random.Random(name)
+    return tuple((draw(rng), rng.random()) for _ in range(_MORE_INPUTS))
 
 
 def _range_text(choices: Choices) -> str:
@@ -189,7 +208,12 @@ def _is_telling(before: list[Any], after: list[Any], closing: bool) -> bool:
     texts = [repr(v) for v in after]
     if sum(b != a for b, a in zip(before, after, strict=True)) < 4 or len(set(texts)) < (3 if closing else 7):
         return False
-    return max(map(len, texts)) <= _LONGEST and all(map(_is_exact, after))
+    return all(map(is_presentable, after))
+
+
+def is_presentable(value: Any) -> bool:
+    """Whether a result is short, and its integers are exact in every JSON reader."""
+    return len(repr(value)) <= _LONGEST and _is_exact(value)
 
 
 def _is_exact(value: Any) -> bool:

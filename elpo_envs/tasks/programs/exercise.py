@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from elpo_envs.tasks.programs.draft import Draft
+from elpo_envs.tasks.programs.draft import Draft, is_presentable, more_inputs
 from elpo_envs.tasks.programs.running import load, outcome
 
 MIN_HIDDEN = 12
@@ -126,11 +126,30 @@ def _parted(cases: list[Case], shown: tuple[int, ...]) -> tuple[tuple[Case, ...]
 
 
 def _checked(exercise: Exercise) -> Exercise | None:
-    """The exercise, unless its hidden cases let a program pass that returns a constant or an argument."""
+    """The exercise with telling hidden cases, unless a program passes that returns a constant or an argument."""
     results = {repr(case.expected) for case in exercise.hidden}
     unchanged = [all(c.expected == c.args[i] for c in exercise.hidden) for i in range(len(exercise.draft.parameters))]
     if len(exercise.hidden) < MIN_HIDDEN or len(results) < 3 or any(unchanged):
         return None
     if exercise.fault is not None and not fails(exercise.fault.program, exercise.draft.entry_point, exercise.hidden):
         return None
-    return exercise
+    return replace(exercise, hidden=(*exercise.hidden, *_telling_cases(exercise)))
+
+
+def _telling_cases(exercise: Exercise) -> list[Case]:
+    """More cases: one for each wrong program that passes the hidden ones and fails another input."""
+    draft = exercise.draft
+    wrong = (program for step in range(len(draft.steps)) for _, program in wrong_programs(draft, step))
+    passing = [program for program in wrong if not fails(program, draft.entry_point, exercise.hidden)]
+    right = load(exercise.program, draft.entry_point)
+    functions = [load(program, draft.entry_point) for program in passing]
+    found: list[Case] = []
+    for args in more_inputs(draft):
+        if not functions:
+            break
+        result = outcome(right, args)
+        alike = [function for function in functions if outcome(function, args) == result]
+        if len(alike) < len(functions) and result[0] == "value" and is_presentable(result[1]):
+            found.append(Case(args, result[1]))
+            functions = alike
+    return found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from elpo_envs.tasks.base import ExpertTurn, Task
 from elpo_envs.tasks.programs.draft import MAX_STEPS, MIN_STEPS, draw_draft
@@ -92,6 +92,26 @@ class ProgramSource:
     def size(self) -> int | None:
         return None
 
+    @classmethod
+    def from_id(cls, task_id: str) -> Self:
+        """The source that has the task of this id. Raises KeyError naming the id where there is none."""
+        try:
+            name, split, options, _ = task_id.split("/")
+            seed, low, high, kinds, *families = options.split("-")
+            source = cls(
+                split,
+                min_steps=int(low),
+                max_steps=int(high),
+                kinds=kinds.split("+"),
+                families=families[0].split("+") if families else None,
+                seed=int(seed),
+            )
+        except ValueError as error:
+            raise KeyError(f"task_id={task_id!r} is not of a generated program") from error
+        if name != cls.name or not task_id.startswith(source._prefix + "/"):
+            raise KeyError(f"task_id={task_id!r} is not of a generated program")
+        return source
+
     def draw(self, index: int) -> tuple[str, Exercise | Prediction]:
         """The kind of task `index` and what is behind it. Raises IndexError outside 0..2**31 - 1."""
         if not 0 <= index <= MAX_INDEX:
@@ -136,9 +156,11 @@ class ProgramSource:
 
     def _index_of(self, task_id: str) -> int:
         prefix, _, index = task_id.rpartition("/")
-        if prefix != self._prefix or not (index.isascii() and index.isdigit()) or str(int(index)) != index:
+        short = index.isascii() and index.isdigit() and len(index) <= len(str(MAX_INDEX))
+        position = int(index) if short else -1
+        if prefix != self._prefix or str(position) != index or not 0 <= position <= MAX_INDEX:
             raise KeyError(f"task_id={task_id!r} is not of this source; its ids look like '{self._prefix}/0'")
-        return int(index)
+        return position
 
     def corrupt(self, task: Task, step: int) -> tuple[ExpertTurn, ...] | None:
         """The expert's trace with step `step` of the program done wrong, or None where no mistake there matters.
@@ -154,20 +176,41 @@ class ProgramSource:
             IndexError: there is no such step.
         """
         _, drawn = self.draw(self._index_of(task.task_id))
-        steps = drawn.printing.steps if isinstance(drawn, Prediction) else drawn.draft.steps
-        if not 0 <= step < len(steps):
-            raise IndexError(f"step={step} is outside 0..{len(steps) - 1}")
+        mistakes = _mistakes(drawn, step)
         if isinstance(drawn, Prediction):
-            for bug in steps[step].operation.bugs:
-                program = drawn.printing.program(bugs={step: bug})
-                printed = printed_or_error(program)
-                if printed not in (None, "", drawn.answer):
-                    return output_trace(program, str(printed))
-            return None
-        for _, program in wrong_programs(drawn.draft, step):
-            if fails(program, drawn.draft.entry_point, drawn.hidden):
-                return submitting_trace(drawn, program)
-        return None
+            return next((output_trace(p, line) for p, line in _lines(mistakes) if line.strip() != drawn.answer), None)
+        telling = (p for p in mistakes if fails(p, drawn.draft.entry_point, drawn.hidden))
+        return next((submitting_trace(drawn, program) for program in telling), None)
+
+    def corruptions(self, task: Task, step: int) -> list[tuple[ExpertTurn, ...]]:
+        """The expert's trace with each mistake that step `step` invites, also where it changes nothing in the end.
+
+        A program to predict that raises or prints nothing with a mistake gives no trace, since nothing is left to box.
+        Arguments and exceptions are those of `corrupt`.
+        """
+        _, drawn = self.draw(self._index_of(task.task_id))
+        mistakes = _mistakes(drawn, step)
+        if isinstance(drawn, Prediction):
+            return [output_trace(program, line) for program, line in _lines(mistakes)]
+        return [submitting_trace(drawn, program) for program in mistakes]
+
+
+def _mistakes(drawn: Exercise | Prediction, step: int) -> list[str]:
+    """The programs in which that step is done wrong. Raises IndexError where there is no such step."""
+    steps = drawn.printing.steps if isinstance(drawn, Prediction) else drawn.draft.steps
+    if not 0 <= step < len(steps):
+        raise IndexError(f"step={step} is outside 0..{len(steps) - 1}")
+    if isinstance(drawn, Prediction):
+        return [drawn.printing.program(bugs={step: bug}) for bug in steps[step].operation.bugs]
+    return [program for _, program in wrong_programs(drawn.draft, step)]
+
+
+def _lines(programs: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each program that prints something, with what it prints."""
+    for program in programs:
+        printed = printed_or_error(program)
+        if printed:
+            yield program, printed
 
 
 def _program_metadata(kind: str, exercise: Exercise) -> dict[str, Any]:

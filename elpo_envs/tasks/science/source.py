@@ -146,38 +146,41 @@ class ScienceSource:
         else:
             question = f"{problem.question} Give 4 significant figures."
             metadata |= {"kind": "number", "unit": unit, "tolerance": TOLERANCE}
-        answer = _answer(problem.value, options)
         return Task(
             task_id=self._id(index),
             index=index,
             split=self.split,
             question=question,
-            answer=answer,
-            expert=solution(problem, answer if options else f"{answer} {unit}"),
+            answer=_answer(problem.value, options),
+            expert=_expert(item),
             metadata=metadata,
         )
 
     def by_id(self, task_id: str) -> Task:
         prefix, _, index = task_id.rpartition("/")
         position = int(index) if index.isascii() and index.isdigit() and len(index) <= len(str(MAX_INDEX)) else -1
-        if prefix != self.prefix or index != str(position) or position > MAX_INDEX:
+        if prefix != self.prefix or index != str(position) or not 0 <= position <= MAX_INDEX:
             raise KeyError(f"task_id={task_id!r} is not of this source; its ids look like {self._id(0)!r}")
         return self.get(position)
 
     def corrupted(self, index: int, step: int) -> tuple[ExpertTurn, ...] | None:
         """See `corrupt`."""
         item = self._item(index)
-        problem, options = item.problem, item.options
-        if not 0 <= step < len(problem.steps):
-            raise IndexError(f"step={step} is outside 0..{len(problem.steps) - 1}")
-        wrong = {step: problem.mistakes[step][0]}
-        final = problem.outcome(wrong)
-        if final is None:
-            return None
-        answer = _answer(final, options)
-        if options and answer == _answer(problem.value, options):
-            return None
-        return solution(problem, answer if options else f"{answer} {problem.kind.unit}", wrong)
+        mistake, _ = _pitfalls(item, step)[0]
+        trace = _carried_through(item, step, mistake)
+        return None if trace is None or (item.options and trace[-1] == _expert(item)[-1]) else trace
+
+    def corruptions(self, task: Task, step: int) -> list[tuple[ExpertTurn, ...]]:
+        """The expert's trace with each mistake that calculation `step` invites, carried through to the final answer.
+
+        Mistakes that lead to the same final answer in the end are among them; those that make a later calculation
+        impossible are not. The first one is that of `corrupt`. Raises as `corrupt` does.
+        """
+        if self.by_id(task.task_id).index != task.index:
+            raise KeyError(f"task_id={task.task_id!r} is not that of the task at index={task.index}")
+        item = self._item(task.index)
+        traces = [_carried_through(item, step, template) for template, _ in _pitfalls(item, step)]
+        return [trace for trace in traces if trace is not None]
 
 
 def corrupt(task: Task, step: int) -> tuple[ExpertTurn, ...] | None:
@@ -195,6 +198,32 @@ def corrupt(task: Task, step: int) -> tuple[ExpertTurn, ...] | None:
         IndexError: there is no such step.
     """
     return ScienceSource.from_id(task.task_id).corrupted(task.index, step)
+
+
+def _pitfalls(item: _Item, step: int) -> list[Pitfall]:
+    """The mistakes of that calculation, the one in the task's metadata first."""
+    problem = item.problem
+    if not 0 <= step < len(problem.steps):
+        raise IndexError(f"step={step} is outside 0..{len(problem.steps) - 1}")
+    first = problem.mistakes[step]
+    return [first, *(pitfall for pitfall in problem.steps[step].pitfalls if pitfall[0] != first[0])]
+
+
+def _carried_through(item: _Item, step: int, template: str) -> tuple[ExpertTurn, ...] | None:
+    """The solution in which that calculation goes by `template`; None where it breaks off."""
+    problem, wrong = item.problem, {step: template}
+    final = problem.outcome(wrong)
+    return None if final is None else solution(problem, _boxed(item, final), wrong)
+
+
+def _expert(item: _Item) -> tuple[ExpertTurn, ...]:
+    return solution(item.problem, _boxed(item, item.problem.value))
+
+
+def _boxed(item: _Item, value: float) -> str:
+    """What the box holds: the letter of the nearest option, or the number with its unit."""
+    answer = _answer(value, item.options)
+    return answer if item.options else f"{answer} {item.problem.kind.unit}"
 
 
 def _prefix(
