@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from elpo_envs.episode import CallRecord
 from elpo_envs.protocols import MalformedCall, ParsedCall
 from elpo_envs.tools.arguments import ArgumentCheck, compile_check
-from elpo_envs.tools.base import Tool
+from elpo_envs.tools.base import Tool, ToolResult
 
 _MAX_NAME = 64
 
@@ -49,7 +49,10 @@ class Toolbox:
             tool.open(_derive_seed(f"{task_id}/{name}"))
 
     def answer(self, call: ParsedCall | MalformedCall) -> CallRecord:
-        """Run one call; whatever is wrong with it becomes the record's kind and text."""
+        """Run one call; whatever is wrong with it becomes the record's kind and text.
+
+        A call that failed for reasons that are not the model's is made once more: see `BaseTool.retry`.
+        """
         name = (call.name or "error")[:_MAX_NAME]
         if isinstance(call, MalformedCall):
             return CallRecord(name, None, "malformed_call", f"Error: {call.message}")
@@ -64,6 +67,8 @@ class Toolbox:
         if complaint is not None:
             return CallRecord(name, arguments, "invalid_arguments", f"Error: {complaint}")
         result = tool.call(call.arguments)
+        if result.kind == "sandbox_failure":
+            result = _retry_of(tool)(call.arguments)
         return CallRecord(name, arguments, result.kind, result.text)
 
     def freeze(self) -> dict[str, Any]:
@@ -79,6 +84,12 @@ class Toolbox:
         """Release every tool. Idempotent."""
         for tool in self._tools.values():
             tool.close()
+
+
+def _retry_of(tool: Tool) -> Callable[[Mapping[str, Any]], ToolResult]:
+    """How a call is made once more: by the tool's own `retry`, which it need not have."""
+    retry: Callable[[Mapping[str, Any]], ToolResult] = getattr(tool, "retry", tool.call)
+    return retry
 
 
 def _own(state: Any) -> Any:

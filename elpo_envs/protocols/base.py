@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from elpo_envs.tasks.base import ExpertTurn
 
@@ -30,8 +30,7 @@ class MalformedCall:
     message: str
 
 
-@dataclass(frozen=True)
-class ParsedTurn:
+class ParsedTurn(NamedTuple):
     """An assistant turn taken apart.
 
     Attributes:
@@ -45,9 +44,16 @@ class ParsedTurn:
 
 
 class TurnProtocol(Protocol):
-    """A pure reader and writer of assistant turns, and the words that teach a model to write them."""
+    """A pure reader and writer of assistant turns, and the words that teach a model to write them.
+
+    Attributes:
+        name: what it is chosen by.
+        taught_by_templates: chat templates and APIs that are given the tools' schemas tell a model of this format
+            themselves. Where they do not, an environment's system prompt does, with `describe`.
+    """
 
     name: str
+    taught_by_templates: bool
 
     def parse(self, text: str) -> ParsedTurn:
         """Take a raw turn apart, in time linear in its length. Never raises: what a model wrote is data."""

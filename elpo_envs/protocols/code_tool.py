@@ -50,7 +50,7 @@ class CodeTool:
         return code
 
     def describe(self, tools: Sequence[Mapping[str, Any]], protocol: str) -> str:
-        """What the tool does, in its own words; "" for no tools.
+        """What the tool does, in its own words, and that it is the only one; "" for no tools.
 
         Raises:
             ValueError: this tool is not among `tools`, or it needs another argument.
@@ -65,7 +65,8 @@ class CodeTool:
         needed = [a for a in function.get("parameters", {}).get("required", ()) if a != self.argument]
         if needed:
             raise ValueError(f"{can}; the tool needs {', '.join(needed)}, too")
-        return f"You can call the tool {self.name}. {function.get('description', '')}".rstrip()
+        about = f"You can call the tool {self.name}. {function.get('description', '')}".rstrip()
+        return f"{about} No other tool can be called." if len(functions) > 1 else about
 
 
 def said(protocol: TurnProtocol, turn: ExpertTurn, raw: str, why_not: str) -> str:

@@ -67,6 +67,7 @@ class Fences:
     """
 
     name = "fences"
+    taught_by_templates = False
 
     def __init__(self, tool: str = "python", argument: str = "code") -> None:
         self._tool = CodeTool(tool, argument)

@@ -32,9 +32,12 @@ class Hermes:
     """Hermes calls. Messages never repeat a tag, which a tokenizer would read as a special token."""
 
     name = "hermes"
+    taught_by_templates = True
 
     def parse(self, text: str) -> ParsedTurn:
         """Read every block in order; a broken one does not hide those after it."""
+        if "tool_call>" not in text:
+            return ParsedTurn(text)
         tags = [m.start() for m in _TAG.finditer(text)]
         if not tags:
             return ParsedTurn(text)

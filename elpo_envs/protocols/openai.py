@@ -39,6 +39,7 @@ class OpenAI:
     """Calls as OpenAI `tool_calls`. The ids of calls are checked and not kept: results come in the calls' order."""
 
     name = "openai"
+    taught_by_templates = True
 
     def parse(self, text: str) -> ParsedTurn:
         """Read the message; a broken call does not hide those after it, a broken message is one broken call."""

@@ -44,6 +44,7 @@ class PythonTags:
     """
 
     name = "python_tags"
+    taught_by_templates = False
 
     def __init__(self, tool: str = "python", argument: str = "code") -> None:
         self._tool = CodeTool(tool, argument)

@@ -32,7 +32,10 @@ def compile_check(name: str, schema: Mapping[str, Any]) -> ArgumentCheck:
         raise ValueError(f"the schema of tool {name!r} has no valid function.parameters: {reason}") from error
 
     def check(arguments: Mapping[str, Any]) -> str | None:
-        error = best_match(validator.iter_errors(arguments))
+        try:
+            error = best_match(validator.iter_errors(arguments))
+        except RecursionError:  # in a schema that refers to itself
+            return f"the arguments of {name} are nested too deeply"
         if error is None:
             return None
         message = error.message

@@ -1,4 +1,25 @@
-"""What a tool is, and a base class that leaves a stateless one little to write."""
+"""What a tool is, and a base class that leaves a stateless one little to write.
+
+A whole tool, for `gym.make("elpo/Math-v0", extra_tools=(PrimeTool,))`, or by its place, "my_module:PrimeTool":
+
+    from elpo_envs.tools import BaseTool, ToolResult
+
+
+    class PrimeTool(BaseTool):
+        name = "next_prime"
+        description = "The smallest prime number that is larger than n."
+        parameters = {
+            "type": "object",
+            "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 10**6}},
+            "required": ["n"],
+        }
+
+        def call(self, arguments):
+            n = arguments["n"] + 1
+            while n < 2 or any(n % d == 0 for d in range(2, int(n**0.5) + 1)):
+                n += 1
+            return ToolResult(str(n))
+"""
 
 from __future__ import annotations
 
@@ -16,7 +37,8 @@ class ToolResult:
 
     Attributes:
         text: shown as it is.
-        kind: "ok", "empty", "error", "timeout", or "sandbox_failure" (ours, which voids the episode).
+        kind: "ok", "empty", "error", "timeout", or "sandbox_failure": a fault that is not the model's. Such a call
+            is made once more, and voids the episode if it fails again.
     """
 
     text: str
@@ -86,6 +108,14 @@ class BaseTool(ABC):
     @abstractmethod
     def call(self, arguments: Mapping[str, Any]) -> ToolResult:
         """See `Tool.call`."""
+
+    def retry(self, arguments: Mapping[str, Any]) -> ToolResult:
+        """Make a call once more that gave "sandbox_failure", from the state before it.
+
+        By default `call`, which suits a tool whose failed calls leave its state alone. One that cannot go back gives
+        the failure again.
+        """
+        return self.call(arguments)
 
     def snapshot(self) -> Any:
         return None

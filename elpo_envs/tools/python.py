@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from elpo_envs.sandbox.base import Fidelity, Sandbox, SandboxError, SandboxSnapshot
+from elpo_envs.sandbox.base import Capabilities, Fidelity, Sandbox, SandboxError, SandboxSnapshot
 from elpo_envs.tools.base import BaseTool, ToolResult
 
 
@@ -57,11 +57,15 @@ class PythonTool(BaseTool):
         # What the session must become before the next call: a seed to open with, a snapshot to restore with
         # an optional reseed, or None when it is already there.
         self._pending: int | tuple[SandboxSnapshot, int | None] | None = 0
+        self._facts: tuple[Capabilities, dict[str, Any]] | None = None
 
     @property
     def sandbox_facts(self) -> dict[str, Any]:
         """The sandbox's name, as "backend", and its capabilities."""
-        return {"backend": self._sandbox.name, **self._sandbox.capabilities.to_json()}
+        capabilities = self._sandbox.capabilities
+        if self._facts is None or self._facts[0] is not capabilities:  # asked for at every step
+            self._facts = capabilities, {"backend": self._sandbox.name, **capabilities.to_json()}
+        return self._facts[1].copy()
 
     def open(self, seed: int) -> None:
         self._pending = seed
@@ -76,8 +80,19 @@ class PythonTool(BaseTool):
         try:
             execution = self._session().run(code)
         except SandboxError as error:
-            return ToolResult(f"The Python sandbox failed: {error}", "sandbox_failure")
+            return _failure(error)
         return ToolResult(execution.text or "(no output)", execution.kind)
+
+    def retry(self, arguments: Mapping[str, Any]) -> ToolResult:
+        """Make a failed call once more, in a session built anew as it was before that call."""
+        if self._pending is None:
+            try:
+                before = self._sandbox.snapshot()
+            except SandboxError as error:
+                return _failure(error)
+            self._sandbox.close()
+            self._pending = (before, None)
+        return self.call(arguments)
 
     def snapshot(self) -> Any:
         pending = self._pending
@@ -113,6 +128,10 @@ class PythonTool(BaseTool):
             sandbox.restore(session, reseed)
         self._pending = None
         return sandbox
+
+
+def _failure(error: SandboxError) -> ToolResult:
+    return ToolResult(f"The Python sandbox failed: {error}", "sandbox_failure")
 
 
 def _read_state(state: Any) -> PythonState:
