@@ -13,6 +13,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
 
 from elpo_envs.conformance import CHECKS, NonConformanceError, Subject, conformance_tests
 from elpo_envs.spaces import UnicodeText
@@ -75,12 +77,17 @@ def thaw(env: gym.Env[Any, Any], state: Any) -> None:
 
 
 def subject(make: Callable[[], Any] = GuessEnv, **changes: Any) -> Subject:
-    return Subject(make, turns=turns, **({"snapshot": freeze, "restore": thaw} | changes))
+    return Subject(make, **({"turns": turns, "snapshot": freeze, "restore": thaw} | changes))
 
 
 @pytest.mark.parametrize("name", list(CHECKS))
 def test_a_good_environment_passes(name: str) -> None:
     CHECKS[name](subject())
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_good_vector_environment_passes_in_every_mode(mode: AutoresetMode) -> None:
+    CHECKS["vectors"](subject(make_vector=lambda n: SyncVectorEnv([GuessEnv] * n, autoreset_mode=mode)))
 
 
 TestGuess = conformance_tests(subject())
@@ -178,6 +185,87 @@ class ClosesOnce(GuessEnv):
         self.closed = True
 
 
+class UnseededAnew(GuessEnv):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        if seed is None:
+            seed = time.perf_counter_ns() % 2**32
+        return super().reset(seed=seed, options=options)
+
+
+class HintsAreFree(GuessEnv):
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if action == "hint" and not self.over:
+            self.turns -= 1
+        return super().step(action)
+
+
+class EncodesLater(GuessEnv):
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if self.turns:
+            action.encode()
+        return super().step(action)
+
+
+class ClosesAll(GuessEnv):
+    open_ones = 0
+
+    def reset(self, **arguments: Any) -> tuple[str, dict[str, Any]]:
+        self.generation = ClosesAll.open_ones
+        return super().reset(**arguments)
+
+    def info(self) -> dict[str, Any]:
+        return super().info() | {"open": self.generation == ClosesAll.open_ones}
+
+    def close(self) -> None:
+        ClosesAll.open_ones += 1
+
+
+class ListOfRewards(GuessEnv):
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        return (
+            (obs, [reward], terminated, truncated, info)
+            if self.turns > 1
+            else (obs, reward, terminated, truncated, info)
+        )  # type: ignore[return-value]
+
+
+class OneSeedForAll(SyncVectorEnv):
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        return super().reset(seed=None if seed is None else [seed] * self.num_envs, options=options)
+
+
+class TurnsAround(SyncVectorEnv):
+    def step(self, actions: Any) -> Any:
+        return super().step(tuple(reversed(actions)))
+
+
+class NoRewards(SyncVectorEnv):
+    def step(self, actions: Any) -> Any:
+        obs, rewards, *rest = super().step(actions)
+        return obs, rewards * 0, *rest
+
+
+class LosesInfo(SyncVectorEnv):
+    def step(self, actions: Any) -> Any:
+        *rest, info = super().step(actions)
+        del info["turns"]
+        return *rest, info
+
+
+class NeverResets(SyncVectorEnv):
+    """Says that it resets at the next step, and goes on with the episode that is over."""
+
+    def step(self, actions: Any) -> Any:
+        obs, rewards, terminations, truncations, info = super().step(actions)
+        self._autoreset_envs[:] = False
+        return obs, rewards, terminations, truncations, info
+
+
+def vectors_of(kind: type[SyncVectorEnv], env: Callable[[], Any] = GuessEnv) -> Subject:
+    return subject(env, make_vector=lambda n: kind([env] * n))
+
+
 def forgets(position: int, value: Any) -> Callable[[Any], Any]:
     """`freeze` that loses one part of the state."""
 
@@ -200,6 +288,7 @@ FRESH = np.random.default_rng(99).bit_generator.state
 
 FAULTS: list[tuple[str, Subject, str]] = [
     ("every_step", subject(BothFlags), "terminated and truncated are both true"),
+    ("every_step", subject(lambda: TimeLimit(BothFlags(), 9)), "terminated and truncated are both true"),
     ("every_step", subject(TooLong), "is not in the observation space"),
     ("every_step", subject(NotANumber), "is not a finite number"),
     ("gymnasium", subject(TooLong), "check_env"),
@@ -207,16 +296,33 @@ FAULTS: list[tuple[str, Subject, str]] = [
     ("seeding", subject(Clock), "keep clocks and ids out of info"),
     ("seeding", subject(Remembers), "differ"),
     ("seeding", subject(OneTaskOnly), "one and the same first observation"),
+    ("seeding", subject(UnseededAnew), "resets without a seed"),
+    ("every_step", subject(ListOfRewards), r"step 2 of seed 0: the reward \[0.0\] is not"),
+    ("nasty_turns", subject(EncodesLater), "UnicodeEncodeError"),
+    ("budgets", subject(HintsAreFree, longest=50), "not over after 50 times 'hint'"),
+    ("close", subject(ClosesAll), "closing one environment changed another"),
+    ("snapshots", subject(snapshot=forgets(2, False)), "can be stepped all the same"),
+    (
+        "snapshots",
+        subject(turns=lambda env: ["red", "red"], snapshot=forgets(4, FRESH)),
+        "the next reset gives another",
+    ),
+    ("vectors", vectors_of(OneSeedForAll), "environment 1 shows"),
+    ("vectors", vectors_of(TurnsAround), "of seed 0"),
+    ("vectors", vectors_of(NoRewards), "reward is"),
+    ("vectors", vectors_of(LosesInfo), "lacks 'turns'"),
+    ("vectors", vectors_of(NeverResets), "the vector environment: ResetNeeded"),
+    ("vectors", vectors_of(SyncVectorEnv, TooLong), "not in the vector's observation space"),
     ("global_generators", subject(SeedsEverybody), "global generator of random"),
     ("global_generators", subject(DrawsFromNumpy), "global generator of numpy"),
     ("nasty_turns", subject(Encodes), "UnicodeEncodeError"),
-    ("budgets", subject(Endless, longest=50), "was not over after 50 turns"),
+    ("budgets", subject(Endless, longest=50), "was not over after 50 times"),
     ("budgets", subject(GoesOn), "did not raise"),
     ("infos", subject(Shares), "changing an info changed"),
     ("close", subject(ClosesOnce), "closed already"),
     ("snapshots", subject(snapshot=forgets(1, 0)), "step 1 gave"),
     ("snapshots", subject(snapshot=forgets(3, [])), "step 1 gave"),
-    ("snapshots", subject(snapshot=forgets(4, FRESH)), "gave"),
+    ("snapshots", subject(snapshot=forgets(4, FRESH)), "the next reset gives another"),
     ("snapshots", subject(snapshot=keeps_the_list), "gave"),
     ("snapshots_in_wrappers", subject(snapshot=forgets(5, 0)), "under a TimeLimit of 3"),
 ]

@@ -16,8 +16,9 @@ checked stands in the docstrings of `CHECKS`.
 
 from __future__ import annotations
 
-from elpo_envs.conformance.checks import CHECKS, NonConformanceError
+from elpo_envs.conformance.checks import CHECKS
 from elpo_envs.conformance.subject import Subject
 from elpo_envs.conformance.suite import conformance_tests
+from elpo_envs.conformance.verdict import NonConformanceError
 
 __all__ = ["CHECKS", "NonConformanceError", "Subject", "conformance_tests"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import random
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -18,33 +16,24 @@ from gymnasium.utils.env_checker import check_env
 
 from elpo_envs.conformance.nasty import NASTY_TURNS
 from elpo_envs.conformance.subject import Env, Step, Subject, play, take
+from elpo_envs.conformance.vectors import check_vectors
+from elpo_envs.conformance.verdict import NonConformanceError, gymnasium_content, no_exception, require
 
 _SHOWN = 300
 
 
-class NonConformanceError(AssertionError):
-    """An environment does not keep the conventions."""
-
-
-def require(holds: object, complaint: str) -> None:
-    """Raise NonConformanceError with `complaint` unless `holds`."""
-    if not holds:
-        raise NonConformanceError(complaint)
-
-
 def check_gymnasium(subject: Subject) -> None:
-    """Gymnasium's own `check_env` passes without a warning."""
-    with closing(subject.make()) as env, warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*WARN:")  # how Gymnasium's own begin
-        try:
-            check_env(env.unwrapped, skip_render_check=True)
-        except Exception as error:
-            raise NonConformanceError(f"gymnasium's check_env: {type(error).__name__}: {error}") from error
+    """Gymnasium's own `check_env` passes without a warning, on the base environment and in its wrappers."""
+    with closing(subject.make()) as env, gymnasium_content("gymnasium's check_env"):
+        check_env(env.unwrapped, skip_render_check=True)
+        if env is not env.unwrapped:
+            check_env(env, skip_render_check=True)
 
 
 def check_every_step(subject: Subject) -> None:
-    """Spaces, types and flags are right at every step of whole episodes, not at the first one only."""
-    with closing(subject.make()) as env:
+    """Spaces, types and flags are right at every step of whole episodes, not at the first one only, without a warning
+    of Gymnasium's."""
+    with closing(subject.make()) as env, gymnasium_content("gymnasium"):
         for seed in subject.seeds:
             first = subject.reset(env, seed)
             _check_observation(env, first, "reset")
@@ -53,7 +42,7 @@ def check_every_step(subject: Subject) -> None:
 
 
 def check_seeding(subject: Subject) -> None:
-    """Equal seeds and turns give equal episodes, in any instance; seeds matter; nothing but the seed does."""
+    """Equal seeds and turns give equal episodes, in any instance, and so the next ones; nothing but seeds matters."""
     with closing(subject.make()) as one, closing(subject.make()) as other:
         for seed in subject.seeds:
             first = _episode(subject, one, seed)
@@ -61,6 +50,10 @@ def check_seeding(subject: Subject) -> None:
             require(
                 _episode(subject, other, seed) == first,
                 f"two episodes with seed {seed} and the same turns differ; keep clocks and ids out of info",
+            )
+            require(
+                _next(one) == _next(other),
+                f"resets without a seed, after equal episodes with seed {seed}, differ; draw from np_random",
             )
         seen = {subject.reset(one, seed).text() for seed in range(20)}
         require(len(seen) > 1, "20 seeds gave one and the same first observation")
@@ -77,31 +70,39 @@ def check_global_generators(subject: Subject) -> None:
 
 
 def check_nasty_turns(subject: Subject) -> None:
-    """Whatever a model writes is answered by an observation; nothing raises."""
+    """Whatever a model writes is answered by an observation; nothing raises, at the start of an episode or later."""
     with closing(subject.make()) as env:
         for index, turn in enumerate(NASTY_TURNS):
             subject.reset(env, index)
-            with _no_exception(f"the turn {turn[:60]!r}"):
-                step = take(env, turn)
-            _check_step(env, step, f"the step after {turn[:60]!r}")
+            _take_nasty(env, turn)
+        over = True
+        for index, turn in enumerate(NASTY_TURNS):
+            if over:
+                subject.reset(env, index)
+            over = _take_nasty(env, turn).over
+
+
+def _take_nasty(env: Env, turn: str) -> Step:
+    with no_exception(f"the turn {turn[:60]!r}"):
+        step = take(env, turn)
+    _check_step(env, step, f"the step after {turn[:60]!r}")
+    return step
 
 
 def check_budgets(subject: Subject) -> None:
-    """Every episode ends, and stepping one that is over raises."""
+    """Every episode ends, whether nothing is done in it or one thing again and again; one that is over cannot go on."""
     with closing(subject.make()) as env:
         subject.reset(env, 0)
-        for _ in range(subject.longest):
-            step = take(env, "Let me think about that.")
-            if step.over:
-                break
-        else:
-            raise NonConformanceError(f"the episode was not over after {subject.longest} turns that do nothing")
-        _check_step(env, step, "the last step")
-        try:
-            env.step("Once more.")
-        except Exception:
-            return
-        raise NonConformanceError("step() after the end of an episode did not raise, so that such a bug goes unseen")
+        for turn in ("Let me think about that.", subject.script(env)[0]):
+            subject.reset(env, 0)
+            for _ in range(subject.longest):
+                step = take(env, turn)
+                if step.over:
+                    break
+            else:
+                raise NonConformanceError(f"the episode was not over after {subject.longest} times {turn[:60]!r}")
+            _check_step(env, step, "the last step")
+            require(_refuses(env), "step() after the end of an episode did not raise, so that such a bug goes unseen")
 
 
 def check_infos(subject: Subject) -> None:
@@ -120,7 +121,10 @@ def check_infos(subject: Subject) -> None:
 
 
 def check_snapshots(subject: Subject) -> None:
-    """A snapshot at every prefix goes on as the original did: twice, elsewhere, after the original was closed."""
+    """A snapshot at every prefix goes on as the original did: twice, elsewhere, after the original was closed.
+
+    It ends as the original did, and the next episode is the same, too.
+    """
     assert subject.snapshot is not None and subject.restore is not None
     for seed in subject.seeds:
         original = subject.make()
@@ -132,13 +136,19 @@ def check_snapshots(subject: Subject) -> None:
             frozen.append(subject.snapshot(original))
             if seen[-1].over:
                 break
+        refuses = seen[-1].over and _refuses(original)
+        following = _next(original)
         original.close()
         with closing(subject.make()) as other:
-            for index, snapshot in reversed(list(enumerate(frozen[:-1]))):
+            for index, snapshot in reversed(list(enumerate(frozen))):
+                when = f"restored after {index} turns of seed {seed}"
                 for _ in range(2):
                     subject.restore(other, snapshot)
-                    rest = play(other, script[index:])
-                    _require_same(rest, seen[index:], f"restored after {index} turns of seed {seed}")
+                    _require_same(play(other, script[index : len(seen)]), seen[index:], when)
+                require(
+                    not refuses or _refuses(other), f"{when}: the episode was over, and can be stepped all the same"
+                )
+                require(_next(other) == following, f"{when}: the next reset gives another episode than the original's")
 
 
 def check_snapshots_in_wrappers(subject: Subject) -> None:
@@ -161,14 +171,23 @@ def check_snapshots_in_wrappers(subject: Subject) -> None:
 
 
 def check_close(subject: Subject) -> None:
-    """`close` may be called twice, and before the first reset."""
-    for begun in (False, True):
-        env = subject.make()
-        if begun:
-            subject.reset(env, 0)
-        with _no_exception("close()"):
-            env.close()
-            env.close()
+    """`close` may be called twice, before the first reset or at any time, and closes no other environment."""
+    with closing(subject.make()) as other:
+        subject.reset(other, 0)
+        script = subject.script(other)
+        expected = [step.text() for step in play(other, script)]
+        subject.reset(other, 0)
+        for n_turns in (None, 0, 1):
+            env = subject.make()
+            if n_turns is not None:
+                subject.reset(env, 0)
+                play(env, script[:n_turns])
+            with no_exception("close()"):
+                env.close()
+                env.close()
+        require(
+            [step.text() for step in play(other, script)] == expected, "closing one environment changed another one"
+        )
 
 
 def check_spec(subject: Subject) -> None:
@@ -176,7 +195,7 @@ def check_spec(subject: Subject) -> None:
     with closing(subject.make()) as env:
         if env.spec is None:
             return
-        with _no_exception("spec.to_json()"):
+        with no_exception("spec.to_json()"):
             read = type(env.spec).from_json(env.spec.to_json())
         require(read.id == env.spec.id, f"the id {env.spec.id!r} came back as {read.id!r}")
         require(read.kwargs == env.spec.kwargs, f"the arguments {env.spec.kwargs!r} came back as {read.kwargs!r}")
@@ -192,6 +211,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "infos": check_infos,
     "snapshots": check_snapshots,
     "snapshots_in_wrappers": check_snapshots_in_wrappers,
+    "vectors": check_vectors,
     "close": check_close,
     "spec": check_spec,
 }
@@ -201,6 +221,21 @@ NEED_SNAPSHOTS = frozenset({"snapshots", "snapshots_in_wrappers"})
 def _episode(subject: Subject, env: Env, seed: int) -> list[str]:
     first = subject.reset(env, seed)
     return [first.text(), *(step.text() for step in play(env, subject.script(env)))]
+
+
+def _next(env: Env) -> str:
+    """What a reset without a seed gives."""
+    observation, info = env.reset()
+    return Step(observation, info).text()
+
+
+def _refuses(env: Env) -> bool:
+    """Whether a step now raises."""
+    try:
+        env.step("Once more.")
+    except Exception:  # which one is the environment's own affair
+        return True
+    return False
 
 
 def _check_observation(env: Env, step: Step, when: str) -> None:
@@ -216,7 +251,17 @@ def _check_step(env: Env, step: Step, when: str) -> None:
     for name in ("terminated", "truncated"):
         value = getattr(step, name)
         require(isinstance(value, (bool, np.bool_)), f"{when}: {name} is {value!r}, not a bool")
-    require(not (step.terminated and step.truncated), f"{when}: terminated and truncated are both true")
+    both = step.terminated and step.truncated
+    require(not both or _at_time_limit(env), f"{when}: terminated and truncated are both true")
+
+
+def _at_time_limit(env: Env) -> bool:
+    """Whether a `TimeLimit` truncates here: Gymnasium's does so at an episode's last step, too."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.TimeLimit) and (env._elapsed_steps or 0) >= env._max_episode_steps:
+            return True
+        env = env.env
+    return False
 
 
 def _require_same(steps: list[Step], expected: list[Step], when: str) -> None:
@@ -238,14 +283,6 @@ def _spoil(info: dict[str, Any]) -> None:
         elif isinstance(value, dict):
             value.clear()
     info.clear()
-
-
-@contextlib.contextmanager
-def _no_exception(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise NonConformanceError(f"{what} raised {type(error).__name__}: {error}") from error
 
 
 def _global_generators() -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -36,6 +37,9 @@ def _subject(env_id: str, arguments: dict[str, object], without_snapshots: bool)
         made: gym.Env[object, object] = gym.make(env_id, **arguments)  # type: ignore[arg-type]
         return made
 
+    def make_vector(num_envs: int) -> gym.vector.VectorEnv[Any, Any, Any]:
+        return gym.make_vec(env_id, num_envs=num_envs, **arguments)  # type: ignore[arg-type]
+
     if without_snapshots:
-        return Subject(make, snapshot=None, restore=None)
-    return Subject(make)
+        return Subject(make, snapshot=None, restore=None, make_vector=make_vector)
+    return Subject(make, make_vector=make_vector)

@@ -49,6 +49,7 @@ class Subject:
             that has no snapshots, whose tests are then skipped. By default this package's.
         seeds: episodes that are played.
         longest: steps after which an episode must be over, whatever is said.
+        make_vector: makes a vector environment of so many of these; by default Gymnasium's `SyncVectorEnv` over `make`.
     """
 
     make: Callable[[], Env]
@@ -57,6 +58,13 @@ class Subject:
     restore: Callable[[Env, Any], Any] | None = elpo_envs.restore
     seeds: Sequence[int] = field(default=(0, 1, 2))
     longest: int = 1000
+    make_vector: Callable[[int], gym.vector.VectorEnv[Any, Any, Any]] | None = None
+
+    def vector(self, num_envs: int) -> gym.vector.VectorEnv[Any, Any, Any]:
+        """A new vector environment."""
+        if self.make_vector is not None:
+            return self.make_vector(num_envs)
+        return gym.vector.SyncVectorEnv([self.make] * num_envs)
 
     def reset(self, env: Env, seed: int) -> Step:
         observation, info = env.reset(seed=seed)
