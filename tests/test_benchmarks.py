@@ -49,8 +49,20 @@ def names(report: dict[str, Any], group: str) -> set[str]:
     return {row["name"] for row in report["rows"] if row["group"] == group}
 
 
-def test_environment(tmp_path: Path) -> None:
-    report = quick("environment", tmp_path)
+def test_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELPO_GEM_PYTHON", sys.executable)  # which has no GEM
+    report = quick("environments", tmp_path)
+    assert "ended with exit code 1" in report["settings"]["skipped"]["GEM, its default (no isolation)"]
+    for turns in (4, 16):
+        trivial = {"trivial, a constant text", "trivial, a sampled text"}
+        assert names(report, f"steps without tools, {turns} turns an episode") == {"ours", *trivial}
+    for calls in (2, 8):
+        for at_once in (1, 8):
+            assert "ours" in names(report, f"{calls} tool calls and the answer, {at_once} at once")
+
+
+def test_environment_branches(tmp_path: Path) -> None:
+    report = quick("environment_branches", tmp_path)
     assert {"step without a call", "step with a python call", "bare sandbox round trip"} <= names(report, "steps")
     for workload in ("arithmetic", "computing"):
         assert names(report, f"branch after 4 calls: {workload}") == {

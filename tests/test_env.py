@@ -149,7 +149,7 @@ def test_render_and_close(capsys: pytest.CaptureFixture[str]) -> None:
     human.step("hm")
     assert human.render() is None
     printed = capsys.readouterr().out
-    assert printed.count("What is 2 + 3?") == 1 and "[assistant] hm" in printed
+    assert printed.count("What is 2 + 3?") == 1 and "turn 1 of 16" in printed and "\n  hm\n" in printed
     for made in (ansi, human, small()):
         made.close()
         made.close()
