@@ -228,10 +228,6 @@ def _finish(run: Run, console: Console) -> None:
         console.print(note)
 
 
-def _interpreter(given: Path | None, variable: str) -> Path | None:
-    return given if given is not None else Path(os.environ[variable]) if os.environ.get(variable) else None
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--sandbox", default="fork")
@@ -248,8 +244,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = {"sandbox": sandbox.name, "kernel": platform.release()}
     run = Run(own.sandbox, options, Report("sandbox", settings))
     gem, skyrl = (
-        _interpreter(own.gem_python, "ELPO_GEM_PYTHON"),
-        _interpreter(own.skyrl_python, "ELPO_SKYRL_PYTHON"),
+        sandbox_peers.interpreter(own.gem_python, "ELPO_GEM_PYTHON"),
+        sandbox_peers.interpreter(own.skyrl_python, "ELPO_SKYRL_PYTHON"),
     )
     groups: Mapping[str, Callable[[], None]] = {
         "branches": lambda: branches(run),

@@ -81,19 +81,24 @@ def find_peers(gem: Path | None, skyrl: Path | None) -> tuple[list[Peer], list[A
     return peers, absent
 
 
+def interpreter(given: Path | None, variable: str) -> Path | None:
+    """The Python of a peer: from an option, or from an environment variable."""
+    return given if given is not None else Path(os.environ[variable]) if os.environ.get(variable) else None
+
+
 class PeerSession:
-    """A running `sandbox_peer_program`.
+    """A running `sandbox_peer_program`, or another program of that form.
 
     Raises:
         RuntimeError: it ended; its own words stand on stderr.
     """
 
-    def __init__(self, peer: Peer, scratch: str) -> None:
+    def __init__(self, peer: Peer, scratch: str, program: Path = _PROGRAM) -> None:
         self.peer = peer
         # The tools run "python" from the search path: it must be the environment that they are installed in.
         path = f"{peer.python.absolute().parent}{os.pathsep}{os.environ.get('PATH', '')}"
         self._process = subprocess.Popen(
-            [str(peer.python), str(_PROGRAM), peer.key],
+            [str(peer.python), str(program), peer.key],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=scratch,
@@ -104,11 +109,15 @@ class PeerSession:
 
     def run(self, scripts: Sequence[str], count: int) -> tuple[float, str]:
         """Seconds for `count` conversations of these scripts, and the last output."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"scripts": list(scripts), "count": count}) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
+        answer = self.ask({"scripts": list(scripts), "count": count})
         return float(str(answer["seconds"])), str(answer["text"]).strip()
+
+    def ask(self, request: Mapping[str, object]) -> Mapping[str, object]:
+        """What the program answers to a request."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
 
     def problem(self) -> str | None:
         """What its tool says instead of working, or None."""

@@ -12,12 +12,13 @@ from elpo_envs.grading import Grade, extract_boxed
 from elpo_envs.grading.code import CodeGrader, CodeLimits
 from elpo_envs.grading.extract import without_tool_text
 from elpo_envs.task_env import TaskEnv
-from elpo_envs.tasks.base import Task
+from elpo_envs.tasks.base import ExpertTurn, Task
 from elpo_envs.tools import Tool
 from elpo_envs.tools.run_tests import RunTestsTool
 from elpo_envs.tools.submit import SubmitTool
 
-_PROGRAM = re.compile(r"^```(?:python|py)[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL | re.IGNORECASE)
+_OPENING = re.compile(r"^```(?:python|py)[ \t]*\n", re.MULTILINE | re.IGNORECASE)
+_CLOSING = re.compile(r"^```[ \t]*$", re.MULTILINE)
 
 
 class CodeExecEnv(TaskEnv):
@@ -75,15 +76,12 @@ class CodeExecEnv(TaskEnv):
     def make_tools(self) -> Sequence[Tool]:
         return (self._run_tests, SubmitTool("code", "The complete program, in Python."))
 
-    def expert_turns(self) -> list[str]:
-        if self.protocol.name != "python_tags":
-            return super().expert_turns()
-        turns = []  # in which `submit` cannot be called: the program stands in the final turn's text
-        for turn in self.task.expert:
-            submitted = [str(call.arguments["code"]) for call in turn.tool_calls if call.name == SubmitTool.name]
-            fence = f"```python\n{submitted[-1].rstrip()}\n```" if submitted else ""
-            turns.append(f"{turn.content}\n{fence}".strip() if submitted else self.protocol.render(turn))
-        return turns
+    def write_turn(self, turn: ExpertTurn) -> str:
+        submitted = [str(call.arguments["code"]) for call in turn.tool_calls if call.name == SubmitTool.name]
+        if self.protocol.name != "python_tags" or not submitted:
+            return super().write_turn(turn)
+        # `submit` cannot be called there: the program stands in the turn's text.
+        return f"{turn.content}\n```python\n{submitted[-1].rstrip()}\n```".strip()
 
     def take_up(self, task: Task) -> None:
         self._run_tests.tests = task.metadata.get("public_tests")
@@ -94,7 +92,7 @@ class CodeExecEnv(TaskEnv):
         if task.metadata.get("kind") == "output":
             boxes = [box for box in extract_boxed(own) if box.strip()]
             return _judge_output(boxes, task.answer) if boxes else None
-        programs = _PROGRAM.findall(own.replace("\r\n", "\n"))
+        programs = _programs(own.replace("\r\n", "\n"))
         return self._judge_program(task, programs[-1]) if programs else None
 
     def judge_submission(self, task: Task, arguments: Mapping[str, Any]) -> Verdict:
@@ -111,6 +109,16 @@ class CodeExecEnv(TaskEnv):
     def _judge_program(self, task: Task, program: str) -> Verdict:
         grade = self._grader.grade(program, task.metadata["tests"])
         return Verdict(program, grade.correct, grade.to_json(), failed=grade.failed_infrastructure)
+
+
+def _programs(text: str) -> list[str]:
+    """What stands in each closed block of Python, in order, in time linear in the length of `text`."""
+    found: list[str] = []
+    at = 0
+    while (opening := _OPENING.search(text, at)) and (closing := _CLOSING.search(text, opening.end())):
+        found.append(text[opening.end() : closing.start()])
+        at = closing.end()
+    return found
 
 
 def _judge_output(answers: Sequence[str], expected: str) -> Verdict:

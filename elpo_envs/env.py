@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -14,9 +15,10 @@ from gymnasium.error import ResetNeeded
 
 from elpo_envs.episode import CALL_SUCCEEDED, CallRecord, EnvState, Episode, ErrorKind, Message
 from elpo_envs.protocols import MalformedCall, ParsedCall, TurnProtocol
+from elpo_envs.rendering import Display
 from elpo_envs.snapshots import Snapshot, check_restorable_by_reset
 from elpo_envs.spaces import UnicodeText
-from elpo_envs.tasks.base import Task, TaskSource
+from elpo_envs.tasks.base import ExpertTurn, Task, TaskSource
 from elpo_envs.toolbox import Toolbox
 from elpo_envs.tools.base import Tool
 
@@ -67,6 +69,8 @@ class ConversationEnv(gym.Env[str, str], ABC):
         tools: owned by this environment; their names must differ.
         budgets: when to truncate.
         system_prompt: first message of the chat; "" leaves it out.
+        describe_tools: whether the first message goes on with the tools and how to call them (`tools` is [] then);
+            None does so where the protocol is none that chat templates teach.
         identity: JSON values that tell this environment from others of its class (its data, for example); a
             snapshot fits environments of equal identity, protocol, tools, budgets and system prompt.
         render_mode: None, "ansi" (`render` returns the transcript) or "human" (printed as it happens).
@@ -84,19 +88,25 @@ class ConversationEnv(gym.Env[str, str], ABC):
         system_prompt: str,
         identity: Mapping[str, Any],
         render_mode: str | None = None,
+        describe_tools: bool | None = None,
     ) -> None:
         if render_mode not in (None, "ansi", "human"):
             raise ValueError(f"render_mode={render_mode!r} is unknown; choose None, 'ansi' or 'human'")
         self._toolbox = Toolbox(tools)
         self.protocol = protocol
         self.budgets = budgets
+        self._tools_described = not protocol.taught_by_templates if describe_tools is None else bool(describe_tools)
+        if self._tools_described:
+            described = protocol.describe(list(self._toolbox.schemas.values()))
+            system_prompt = "\n\n".join(part for part in (system_prompt, described) if part)
         self.system_prompt = system_prompt
         self.render_mode = render_mode
         self.action_space = UnicodeText(budgets.max_chars)
         # One more character for each line break that joins the results of several calls.
         self.observation_space = UnicodeText(budgets.max_chars + budgets.max_tool_calls)
         self._episode: Episode | None = None
-        self._n_rendered = 0
+        self._display = Display(budgets, protocol)
+        self._refuses_turns = False
         contract = {
             "environment": type(self).__name__,
             **identity,
@@ -142,8 +152,8 @@ class ConversationEnv(gym.Env[str, str], ABC):
 
     @property
     def tools(self) -> list[dict[str, Any]]:
-        """The tools' OpenAI function schemas, as copies."""
-        return list(self._toolbox.schemas.values())
+        """The tools' OpenAI function schemas, as copies, for a chat template; [] where the chat describes the tools."""
+        return [] if self._tools_described else list(self._toolbox.schemas.values())
 
     @property
     def contract(self) -> Mapping[str, Any]:
@@ -164,7 +174,11 @@ class ConversationEnv(gym.Env[str, str], ABC):
 
         Raises ValueError where it calls a tool that this environment's protocol cannot call.
         """
-        return [self.protocol.render(turn) for turn in self.task.expert]
+        return [self.write_turn(turn) for turn in self.task.expert]
+
+    def write_turn(self, turn: ExpertTurn) -> str:
+        """A turn as the raw text that says it here. Raises ValueError where it calls what the protocol cannot call."""
+        return self.protocol.render(turn)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Begin a conversation.
@@ -196,25 +210,41 @@ class ConversationEnv(gym.Env[str, str], ABC):
             ResetNeeded: the episode is over, or none was begun.
         """
         episode = self._current()
-        if episode.over:
+        if episode.terminated or episode.truncated:
             raise ResetNeeded("the episode is over; call reset() or restore() before step()")
         if not isinstance(action, str):
             raise TypeError(f"action must be a str, the assistant's raw turn, not {type(action).__name__}")
         episode = self._advance(episode, str(action))
         self._episode = episode
-        self._show()
+        if self.render_mode is not None:
+            self._show()
         return episode.observation, episode.reward, episode.terminated, episode.truncated, self._info(episode)
 
     def render(self) -> str | None:
-        """The transcript in mode "ansi"; None otherwise ("human" prints by itself as the episode goes on)."""
+        """The transcript as plain text in mode "ansi"; None otherwise ("human" prints as the episode goes on).
+
+        Long messages are cut and control characters shown as escapes: `info["messages"]` has them as they are.
+        """
         if self.render_mode != "ansi":
             return None
-        return "\n".join(_transcript_line(m) for m in self._current().messages)
+        return self._display.text(self._current())
 
     def close(self) -> None:
         """Release the tools. Idempotent; snapshots stay valid."""
         self._episode = None
         self._toolbox.close()
+
+    @contextmanager
+    def refusing_turns(self) -> Iterator[None]:
+        """While this lasts, a turn is taken for one beyond `max_chars`: recorded, neither run nor graded, and the last.
+
+        For wrappers that have a budget of their own.
+        """
+        self._refuses_turns = True
+        try:
+            yield
+        finally:
+            self._refuses_turns = False
 
     def freeze(self) -> EnvState:
         """The state now, as a value; use `elpo_envs.snapshot`, which also covers wrappers."""
@@ -238,7 +268,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
             self._np_random_seed = state.np_random["seed"]
         self.take_up(state.episode.task)
         self._episode = state.episode
-        self._n_rendered = 0
+        self._display.begin()
         return state.episode.observation, self._info(state.episode)
 
     def _current(self) -> Episode:
@@ -247,7 +277,9 @@ class ConversationEnv(gym.Env[str, str], ABC):
         return self._episode
 
     def _info(self, episode: Episode) -> dict[str, Any]:
-        return {**episode.info(), **self.facts()}
+        info = episode.info()
+        info.update(self.facts())
+        return info
 
     def _pick(self, chosen: int | str | None) -> Task:
         source = self.task_source
@@ -277,21 +309,21 @@ class ConversationEnv(gym.Env[str, str], ABC):
         self.take_up(task)
         self._toolbox.open(task.task_id)
         self._episode = Episode(task=task, messages=messages, observation=task.question, chars=chars)
-        self._n_rendered = 0
+        self._display.begin()
         return self._episode.observation, self._info(self._episode)
 
     def _advance(self, episode: Episode, text: str) -> Episode:
-        after = replace(
-            episode,
-            messages=(*episode.messages, Message("assistant", text)),
-            observation="",
-            turn=episode.turn + 1,
-            chars=episode.chars + len(text),
-            calls=(),
-            error_kind=None,
+        after = Episode(  # all else is as in every episode that goes on
+            episode.task,
+            episode.messages + (Message("assistant", text),),  # noqa: RUF005 - unpacking takes twice as long
+            "",
+            episode.turn + 1,
+            episode.chars + len(text),
+            episode.n_tool_calls,
+            episode.n_tool_errors,
         )
-        if after.chars > self.budgets.max_chars:
-            return replace(after, error_kind="char_budget", truncated=True)
+        if self._refuses_turns or after.chars > self.budgets.max_chars:
+            return after._replace(error_kind="char_budget", truncated=True)
         turn = self.protocol.parse(text)
         if turn.calls:
             return self._run_calls(after, turn.calls)
@@ -323,8 +355,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
             if stop is not None or submission is not None:
                 break
         failed = [r.kind for r in records if r.kind not in CALL_SUCCEEDED]
-        episode = replace(
-            episode,
+        episode = episode._replace(
             n_tool_calls=episode.n_tool_calls + len(records),
             n_tool_errors=episode.n_tool_errors + len(failed),
             calls=tuple(records),
@@ -335,42 +366,46 @@ class ConversationEnv(gym.Env[str, str], ABC):
         after = self._give_feedback(episode, feedback, error, stop)
         if submission is None:
             return after
-        after = replace(after, truncated=False, error_kind=error)
+        after = after._replace(truncated=False, error_kind=error)
         return _graded(after, self.judge_submission(episode.task, submission))
 
     def _give_feedback(
         self, episode: Episode, feedback: Sequence[Message], error: ErrorKind | None, stop: ErrorKind | None
     ) -> Episode:
         """Append messages of the environment; truncate when `stop` names a reason or a budget is used up."""
-        length = sum(len(m.content) for m in feedback)
+        texts = [m.content for m in feedback]
+        length = sum(map(len, texts))
         if stop is None and episode.chars + length >= self.budgets.max_chars:
             stop = "char_budget"
         if stop is None and episode.turn >= self.budgets.max_turns:
             stop = "turn_budget"
-        return replace(
-            episode,
-            messages=(*episode.messages, *feedback),
-            observation="\n".join(m.content for m in feedback),
-            chars=episode.chars + length,
+        return Episode(
+            episode.task,
+            episode.messages + tuple(feedback),  # half the time of unpacking both
+            "\n".join(texts),
+            episode.turn,
+            episode.chars + length,
+            episode.n_tool_calls,
+            episode.n_tool_errors,
+            episode.calls,
             error_kind=stop or error,
+            valid=episode.valid,
             truncated=stop is not None,
         )
 
     def _show(self) -> None:
-        """In mode "human", print the messages that were not printed yet."""
-        if self.render_mode == "human" and self._episode is not None:
-            for message in self._episode.messages[self._n_rendered :]:
-                print(_transcript_line(message), flush=True)
-            self._n_rendered = len(self._episode.messages)
+        """Keep up what `render` gives, and in mode "human" print the messages that were not printed yet."""
+        if self.render_mode is not None and self._episode is not None:
+            self._display.follow(self._episode, printing=self.render_mode == "human")
 
 
 def _graded(episode: Episode, verdict: Verdict) -> Episode:
     """The end of an episode whose final answer was graded."""
     grade = json.dumps(dict(verdict.grade), ensure_ascii=False)
-    graded = replace(episode, answer=verdict.answer, grade=grade)
+    graded = episode._replace(answer=verdict.answer, grade=grade)
     if verdict.failed:
-        return replace(graded, error_kind="sandbox_failure", valid=False, truncated=True)
-    return replace(graded, is_correct=verdict.correct, terminated=True)
+        return graded._replace(error_kind="sandbox_failure", valid=False, truncated=True)
+    return graded._replace(is_correct=verdict.correct, terminated=True)
 
 
 def _read_options(options: Mapping[str, Any] | None) -> int | str | Snapshot | None:
@@ -389,8 +424,3 @@ def _read_options(options: Mapping[str, Any] | None) -> int | str | Snapshot | N
         return value
     wanted = {"index": "an int", "task_id": "a str", "snapshot": "an elpo_envs.Snapshot"}[key]
     raise ValueError(f"reset option {key}={value!r} must be {wanted}")
-
-
-def _transcript_line(message: Message) -> str:
-    who = message.role if message.name is None else f"{message.role} {message.name}"
-    return f"[{who}] {message.content}"

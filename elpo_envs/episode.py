@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from elpo_envs.sandbox.base import ExecutionKind
 from elpo_envs.tasks.base import ExpertTurn, Task, ToolCall
@@ -17,8 +17,7 @@ ErrorKind = CallKind | Literal["no_action", "turn_budget", "tool_budget", "char_
 CALL_SUCCEEDED = frozenset({"ok", "empty"})
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One chat message; `name` is the tool's, in messages of the role "tool"."""
 
     role: Role
@@ -54,9 +53,8 @@ class CallRecord:
         return {"name": self.name, "arguments": arguments, "kind": self.kind, "text": self.text}
 
 
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """A conversation after some number of turns. Stepping makes a new one; nothing here is ever changed.
+class Episode(NamedTuple):
+    """A conversation after some number of turns. Stepping makes a new one; nothing here can be changed.
 
     Attributes:
         task: what is being solved.
@@ -103,13 +101,17 @@ class Episode:
 
     def info(self) -> dict[str, Any]:
         """Gymnasium's `info`, built anew so that no two calls share anything that can be changed."""
+        task = self.task
         return {
-            "task_id": self.task.task_id,
-            "index": self.task.index,
-            "split": self.task.split,
+            "task_id": task.task_id,
+            "index": task.index,
+            "split": task.split,
             "turn": self.turn,
-            "messages": [m.as_dict() for m in self.messages],
-            "tool_calls": [c.as_dict() for c in self.calls],
+            "messages": [
+                {"role": role, "content": content} if name is None else {"role": role, "name": name, "content": content}
+                for role, content, name in self.messages
+            ],
+            "tool_calls": [c.as_dict() for c in self.calls] if self.calls else [],
             "answer": self.answer,
             "is_correct": self.is_correct,
             # Never None: Gymnasium's vector environments merge the dictionaries.
@@ -122,12 +124,10 @@ class Episode:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values from which `from_json` makes an equal episode."""
-        fields = {name: getattr(self, name) for name in Episode.__slots__}
-        task = asdict(self.task)
         return {
-            **fields,
-            "task": task,
-            "messages": [asdict(m) for m in self.messages],
+            **self._asdict(),
+            "task": asdict(self.task),
+            "messages": [m._asdict() for m in self.messages],
             "calls": [asdict(c) for c in self.calls],
         }
 

@@ -38,4 +38,4 @@ class MathEnv(TaskEnv):
         if not boxed:
             return None
         grade = grade_response(text, task.answer)
-        return Verdict(boxed[-1], grade.correct, asdict(grade), failed=grade.timed_out)
+        return Verdict(boxed[-1], grade.correct, asdict(grade), failed=grade.failed_infrastructure)

@@ -56,7 +56,7 @@ class ScienceQAEnv(TaskEnv):
         super().__init__(dataset, split, max_turns, protocol, sandbox, render_mode, **arguments)
 
     def make_tools(self) -> Sequence[Tool]:
-        return (CalculatorTool(), SearchTool(self._corpus), LookupTool(self._corpus))
+        return (CalculatorTool(self._arguments["tool_timeout_s"]), SearchTool(self._corpus), LookupTool(self._corpus))
 
     def judge(self, task: Task, text: str) -> Verdict | None:
         """Grade the answer by the task's kind: the letter, the number and its unit, or the expression."""
@@ -65,7 +65,7 @@ class ScienceQAEnv(TaskEnv):
             return None
         boxed = [box for box in extract_boxed(without_tool_text(text)) if box.strip()]
         answer = boxed[-1] if boxed else grade.answer
-        failed = grade.timed_out or grade.method == "bad_gold"  # the data's fault, not the model's
+        failed = grade.failed_infrastructure or grade.method == "bad_gold"  # the data's fault, not the model's
         return Verdict(answer, grade.correct, asdict(grade), failed=failed)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from elpo_envs.env import Budgets, ConversationEnv
 from elpo_envs.protocols import get_protocol
+from elpo_envs.recovery import Policy, continuation
 from elpo_envs.sandbox import Isolation, Limits, Sandbox, make_sandbox
 from elpo_envs.tasks.base import TaskSource
 from elpo_envs.tasks.sources import check_dataset, load_source
 from elpo_envs.tools import PythonTool, Tool
+from elpo_envs.tools.extra import ExtraTool, make_extra_tools
 
 
 class TaskEnv(ConversationEnv):
@@ -34,7 +36,10 @@ class TaskEnv(ConversationEnv):
         sandbox_options: more about the interpreter: "restricted" (False leaves the language layer out),
             "allowed_imports" (a list of modules), "memory_mb" and "output_chars" (as in `sandbox.Limits`).
         system_prompt: first message of the chat; "" leaves it out, None is the domain's own.
-        extra_tools: Python only: functions (classes, say) that each make one more tool.
+        describe_tools: whether the first message goes on with the tools and how to call them; None does so for
+            "fences" and "python_tags", which no chat template teaches. `tools` is [] then.
+        extra_tools: more tools: functions (classes, say) that each make one, their places as "module:name", or
+            {"mcp": {"command": [...]}}; see `elpo_envs.tools.extra`.
         task_source: Python only: tasks to use in place of those that `dataset` names.
 
     Raises:
@@ -62,7 +67,8 @@ class TaskEnv(ConversationEnv):
         isolation: Isolation = "preferred",
         sandbox_options: Mapping[str, Any] | None = None,
         system_prompt: str | None = None,
-        extra_tools: Sequence[Callable[[], Tool]] = (),
+        describe_tools: bool | None = None,
+        extra_tools: Sequence[ExtraTool] = (),
         task_source: TaskSource | None = None,
     ) -> None:
         if not tool_timeout_s > 0:
@@ -85,6 +91,7 @@ class TaskEnv(ConversationEnv):
             "isolation": isolation,
             "sandbox_options": sandbox_options,
             "system_prompt": system_prompt,
+            "describe_tools": describe_tools,
             "extra_tools": tuple(extra_tools),
             "task_source": task_source,
             **self._own,
@@ -92,7 +99,7 @@ class TaskEnv(ConversationEnv):
         self._task_source = task_source
         super().__init__(
             protocol=get_protocol(protocol),
-            tools=[self._python, *self.make_tools(), *(make() for make in extra_tools)],
+            tools=[self._python, *self.make_tools(), *make_extra_tools(extra_tools, tool_timeout_s)],
             budgets=Budgets(max_turns, max_tool_calls, max_chars),
             system_prompt=self.default_prompt if system_prompt is None else system_prompt,
             identity={
@@ -104,6 +111,7 @@ class TaskEnv(ConversationEnv):
                 **self._own,
             },
             render_mode=render_mode,
+            describe_tools=describe_tools,
         )
 
     def make_tools(self) -> Sequence[Tool]:
@@ -113,6 +121,23 @@ class TaskEnv(ConversationEnv):
     def facts(self) -> dict[str, Any]:
         """`sandbox`: the interpreter's backend and what it can do here."""
         return {"sandbox": self._python.sandbox_facts}
+
+    def recoverable(self, policy: Policy = "omniscient") -> bool:
+        """Whether the conversation can still be solved within the budgets of this environment; it is left as it is.
+
+        Known of generated tasks, from their own model. What the policies "omniscient" and "expert" may do, and what
+        this raises, says `elpo_envs.recovery`, which also knows the budgets of wrappers.
+        """
+        return continuation(self, policy) is not None
+
+    def look_up(self, expression: str) -> str | None:
+        """The `repr` of what a Python expression gives in the interpreter now, or None where it raises.
+
+        It is run like the model's own code, within the limits, and can change the state; what else it prints is passed
+        over.
+        """
+        result = self._python.call({"code": f"[{expression}]"})  # in a list, since a lone None is not shown
+        return result.text.rpartition("\n")[2][1:-1] if result.kind == "ok" else None
 
     @property
     def task_source(self) -> TaskSource:

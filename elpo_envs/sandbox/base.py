@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 Fidelity = Literal["exact", "replay", "messages"]
@@ -57,7 +57,7 @@ class Capabilities:
     cheap_snapshot: bool
 
     def to_json(self) -> dict[str, bool]:
-        return asdict(self)
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)

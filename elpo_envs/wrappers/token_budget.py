@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -65,9 +64,14 @@ class TokenBudget(gym.Wrapper[Any, str, Any, str], RecordConstructorArgs):
         if used <= self._max_tokens:
             obs, reward, terminated, truncated, info = self.env.step(action)
         else:
-            obs, reward, terminated, truncated, info = self._refuse(action)
+            with self._base.refusing_turns():
+                obs, reward, terminated, truncated, info = self.env.step(action)
         self._used = used
         return obs, reward, terminated, truncated, self._noted(info)
+
+    def affords(self, turns: Sequence[str]) -> bool:
+        """Whether these turns of the assistant, taken one after the other from here, keep within the budget."""
+        return self._used + sum(map(self._tokens, turns)) <= self._max_tokens
 
     def snapshot_state(self) -> dict[str, int]:
         """The tokens used so far in this episode."""
@@ -76,16 +80,6 @@ class TokenBudget(gym.Wrapper[Any, str, Any, str], RecordConstructorArgs):
     def restore_state(self, state: Mapping[str, int]) -> None:
         """Continue from `snapshot_state`."""
         self._used = state["used"]
-
-    def _refuse(self, action: str) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Take the turn with one character less of room than it needs."""
-        budgets = self._base.budgets
-        room = self._base._current().chars + len(action) - 1
-        self._base.budgets = replace(budgets, max_chars=min(budgets.max_chars, max(1, room)))
-        try:
-            return self.env.step(action)
-        finally:
-            self._base.budgets = budgets
 
     def _tokens(self, text: str) -> int:
         number = self._count(text)

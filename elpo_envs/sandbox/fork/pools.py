@@ -54,12 +54,12 @@ def lacking_layers() -> dict[str, str]:
     """
     if (pool := running_pool()) is not None:
         return {} if pool.jail.isolated else pool.jail.missing
-    return {layer: why for layer, why in _expected().items() if why is not None and layer in jail.ISOLATING}
+    return dict(_expected())
 
 
 @functools.cache
-def _expected() -> dict[str, str | None]:
-    return jail.probe()
+def _expected() -> dict[str, str]:
+    return {layer: why for layer, why in jail.probe().items() if why is not None and layer in jail.ISOLATING}
 
 
 def preload(*names: str) -> None:

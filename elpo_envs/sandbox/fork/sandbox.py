@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from elpo_envs.sandbox.language import LanguagePolicy
 
 _ATTEMPTS = 3
+_CAPABILITIES = {  # by whether the jail is whole
+    isolated: Capabilities(exact=True, isolated=isolated, numpy=True, cheap_snapshot=True) for isolated in (True, False)
+}
 
 
 class ForkSandbox:
@@ -75,8 +78,7 @@ class ForkSandbox:
 
     @property
     def capabilities(self) -> Capabilities:
-        isolated = not lacking_layers()
-        return Capabilities(exact=True, isolated=isolated, numpy=True, cheap_snapshot=True)
+        return _CAPABILITIES[not lacking_layers()]
 
     def open(self, seed: int) -> None:
         """Start a fresh session, dropping any current one; `seed` is any integer."""

@@ -1,6 +1,6 @@
 """What `elpo/Math-v0` costs: steps, snapshots and branches, beside the bare sandbox and plain subprocesses.
 
-    python -m benchmarks.environment [--quick] [--repeats 5] [--json PATH]
+    python -m benchmarks.environment_branches [--quick] [--repeats 5] [--json PATH]
 
 All times are wall-clock microseconds per operation, one environment, one thread. A branch is always taken after
 the same four tool calls and ends with the result of a fifth. The peer keeps no session: to continue a
@@ -171,7 +171,9 @@ def measure(
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse_options("Costs of steps, snapshots and branches of elpo/Math-v0.", argv)
     n, terms = (2, 3_000) if options.quick else (80, 300_000)
-    report = Report("environment", {"prefix_calls": PREFIX, "computing_terms": terms, "sandbox": make_sandbox().name})
+    report = Report(
+        "environment_branches", {"prefix_calls": PREFIX, "computing_terms": terms, "sandbox": make_sandbox().name}
+    )
     step, branch = "step with a python call", "restore + first call"
     with step_contestants(n) as contestants:
         pairs = [(step, name) for name in ("bare sandbox round trip", "exec in a bare child process")]
