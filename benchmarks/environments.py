@@ -5,9 +5,10 @@
 
 All take part in one run, in turns. Episodes are wall-clock time, what is made once (environments, workers) not
 counted, every episode graded; see `environment_peers`. Steps without tools are CPU time, through
-`gym.make` with its default wrappers, without the resets: the smallest environments with `spaces.Text` that there can
-be, one of which gives a constant observation and one of which samples it, give texts of the same lengths as ours,
-which reads the turn, looks for an answer, keeps the conversation and copies it into `info`. Give the interpreters of
+`gym.make` with its default wrappers, without the resets: Gymnasium's own text environments (its family "Toy Text"), and
+the smallest ones with `spaces.Text` that there can be, one of which gives a constant observation of the same length as
+ours and one of which samples it. Ours reads the turn, looks for an answer, keeps the conversation and copies it into
+`info`. Give the interpreters of
 the environments that have `gem-llm` and `skyrl-gym` installed, here or as ELPO_GEM_PYTHON and ELPO_SKYRL_PYTHON.
 `--threads` has no effect here.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +35,20 @@ GROUPS = ("steps", "peers")
 TURNS = (4, 16)
 CALLS = (2, 8)
 AT_ONCE = (1, 8)
-
+TOY_TEXT = ("FrozenLake-v1", "CliffWalking-v1", "Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3")
 
 gym.register("elpo-benchmarks/Trivial-v0", "benchmarks.trivial_env:Trivial")
 
 
-def cpu_per_step(env: gym.Env[Any, Any], episodes: int) -> float:
-    """Seconds of CPU time for a step with a turn that calls no tool and answers nothing, until the episode is over."""
+def cpu_per_step(env: gym.Env[Any, Any], action: Any, episodes: int) -> float:
+    """Seconds of CPU time for a step, repeated until the episode is truncated."""
     seconds, n_steps = 0.0, 0
     for index in range(episodes):
         env.reset(options={"index": index % 50})
         over = False
         watch = Stopwatch.start()
         while not over:
-            *_, over, _info = env.step(TURN)
+            *_, over, _info = env.step(action)
             n_steps += 1
         seconds += watch.read().cpu
     return seconds / n_steps
@@ -59,24 +60,25 @@ def steps(report: Report, options: Options) -> None:
         group = f"steps without tools, {max_turns} turns an episode"
         episodes = 2 if options.quick else 4_000 // max_turns
         trivial = "elpo-benchmarks/Trivial-v0"
-        with (
-            closing(gym.make(environment_peers.ENV_ID, max_turns=max_turns)) as ours,
-            closing(gym.make(trivial, max_turns=max_turns, sampled=False)) as constant,
-            closing(gym.make(trivial, max_turns=max_turns, sampled=True)) as sampled,
-        ):
+        with ExitStack() as stack:
+
+            def single(role: Role, name: str, action: Any, n: int = episodes, **given: Any) -> tuple[Role, Any]:
+                """A contestant that gives steps a second of CPU time."""
+                env = stack.enter_context(closing(gym.make(name, **given)))
+                return role, lambda _: {"steps/s": 1 / cpu_per_step(env, action, n)}
+
             contestants: Contestants = {
-                "ours": single("ours", ours, episodes),
-                "trivial, a constant text": single("limit", constant, episodes),
-                "trivial, a sampled text": single("limit", sampled, max(1, episodes // 10)),
+                "ours": single("ours", environment_peers.ENV_ID, TURN, max_turns=max_turns),
+                # An action that leads nowhere, so that only the limit ends the episode.
+                **{f"Gymnasium's {n}": single("peer", n, 0, max_episode_steps=max_turns) for n in TOY_TEXT},
+                "trivial, a constant text": single("limit", trivial, TURN, max_turns=max_turns, sampled=False),
+                "trivial, a sampled text": single(
+                    "limit", trivial, TURN, max(1, episodes // 10), max_turns=max_turns, sampled=True
+                ),
             }
             result = measure(report, group, contestants, options)
         for name in list(contestants)[1:]:
             compare(report, group, "ours", name, result, "steps/s")
-
-
-def single(role: Role, env: gym.Env[Any, Any], episodes: int) -> tuple[Role, Any]:
-    """A contestant that gives steps a second of CPU time."""
-    return role, lambda _: {"steps/s": 1 / cpu_per_step(env, episodes)}
 
 
 def peers(report: Report, options: Options, backend: str, sessions: Sequence[PeerSession]) -> None:

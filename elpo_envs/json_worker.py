@@ -7,7 +7,8 @@ The child is an ordinary program started with `subprocess` (never a fork of this
 question, and reused. It answers in a fork of itself, which a question that outlives its bound costs its life; the next
 question finds a fresh one within milliseconds. No signals and no event loop are used here, so any thread may ask;
 questions queue for the one child, and neither queueing nor starting the child counts against the bound. After
-`os.fork` the new process gets a child of its own; a child ends with its host.
+`os.fork` the new process gets a child of its own; a child ends with its host. `JsonWorkers` are several for questions
+that come at once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import LifoQueue
 from typing import Any, Literal
 
 START_LIMIT_S = 120.0
@@ -219,6 +221,45 @@ class JsonWorker:
             process.kill()
             process.wait()
             _close_pipes(process)
+
+
+class JsonWorkers:
+    """As many children as there are processors, at most `MOST`, each started when all others are at work. Thread-safe.
+
+    Args:
+        program: see `JsonWorker`.
+    """
+
+    MOST = 8
+
+    def __init__(self, program: Path) -> None:
+        self._workers = [JsonWorker(program) for _ in range(min(self.MOST, os.cpu_count() or 1))]
+        self._all_are_free()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._all_are_free)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the children that run."""
+        return tuple(worker.pid for worker in self._workers if worker.pid is not None)
+
+    def ask(self, question: Mapping[str, Any], limit_s: float) -> Reply:
+        """`JsonWorker.ask` of one that is free; the question waits for one. What it raises, too, says that."""
+        worker = self._free.get()  # the one that was at work last, so that no more are started than it takes
+        try:
+            return worker.ask(question, limit_s)
+        finally:
+            self._free.put(worker)
+
+    def close(self) -> None:
+        """End the children. Idempotent; a later question starts another."""
+        for worker in self._workers:
+            worker.close()
+
+    def _all_are_free(self) -> None:
+        self._free: LifoQueue[JsonWorker] = LifoQueue()
+        for worker in self._workers:
+            self._free.put(worker)
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

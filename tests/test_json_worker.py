@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from elpo_envs.json_worker import JsonWorker, WorkerUnavailableError, WorkLimitError
+from elpo_envs.json_worker import JsonWorker, JsonWorkers, WorkerUnavailableError, WorkLimitError
 
 PROGRAM = """
 import os, signal, sys, time
@@ -176,3 +176,31 @@ def test_a_program_that_cannot_start_is_named(tmp_path: Path) -> None:
     worker = JsonWorker(tmp_path / "absent.py")
     with pytest.raises(WorkerUnavailableError, match=r"absent\.py did not start; check that its imports work"):
         worker.ask({}, 1.0)
+
+
+@forks
+def test_questions_that_come_at_once_do_not_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    workers = JsonWorkers(program)
+    try:
+        assert [workers.ask({"do": "", "n": n}, 20.0).content["count"] for n in range(3)] == [1, 2, 3]
+        assert len(workers.pids) == 1  # no more than it takes
+        slow = threading.Thread(target=workers.ask, args=({"do": "sleep", "seconds": 30}, 20.0), daemon=True)
+        slow.start()
+        time.sleep(0.2)
+        assert workers.ask({"do": "", "n": 4}, 20.0).content["count"] == 1  # another child
+        assert slow.is_alive()
+        assert len(workers.pids) == 2
+        child = os.fork()
+        if not child:  # both are free in a fork, which has children of its own
+            done = [workers.ask({"do": "", "n": n}, 20.0).content["count"] for n in (5, 6)]
+            os._exit(0 if done == [1, 2] else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        for pid in workers.pids:
+            os.kill(pid, signal.SIGKILL)
+        workers.close()

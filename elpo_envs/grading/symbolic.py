@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
-from elpo_envs.json_worker import JsonWorker, WorkerUnavailableError, WorkLimitError
+from elpo_envs.json_worker import JsonWorkers, Reply, WorkerUnavailableError, WorkLimitError
 
 Kind = Literal["value", "equation"]
+
+
+class Asked(Protocol):
+    """`JsonWorker`, or several."""
+
+    def ask(self, question: Mapping[str, Any], limit_s: float) -> Reply: ...
 
 
 class SymbolicUnavailableError(RuntimeError):
@@ -35,10 +42,10 @@ class Verdict:
     overdue: bool = False
 
 
-_WORKER = JsonWorker(Path(__file__).with_name("worker.py"))
+_WORKERS = JsonWorkers(Path(__file__).with_name("worker.py"))
 
 
-def compare_symbolically(a: str, b: str, kind: Kind, limit_s: float, worker: JsonWorker = _WORKER) -> Verdict:
+def compare_symbolically(a: str, b: str, kind: Kind, limit_s: float, worker: Asked = _WORKERS) -> Verdict:
     """Whether `a` and `b` (normalised LaTeX) are equal; at most `limit_s` seconds of work. Thread-safe.
 
     Raises SymbolicUnavailableError where the child process cannot be started, and for nothing else.
