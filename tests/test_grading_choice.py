@@ -250,6 +250,12 @@ def test_order_is_fixed_for_ever_and_uniform() -> None:
 ORDER_OF_ARC_7 = (1, 0, 3, 2)
 
 
+def test_choices_without_a_letter_are_none() -> None:
+    choices = [f"word {n}" for n in range(30)]
+    assert grade_choice(r"\boxed{word 25}", "Z", choices).correct
+    assert not grade_choice(r"\boxed{word 26}", "Z", choices).correct
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=200), st.sampled_from(["A", "B", "", "é"]), st.lists(st.text(max_size=20), max_size=30))
 def test_never_raises(text: str, gold: str, choices: list[str]) -> None:

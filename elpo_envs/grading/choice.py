@@ -91,8 +91,9 @@ def grade_choice(response: str, gold: str, choices: Sequence[str]) -> Grade:
     Methods: "letter", "text", "no_answer"; "ambiguous" for several letters, for "all of the above" where it is
     no choice, for a letter with another choice's text, and for a text that two choices share; "outside" for a
     letter that labels no choice; "unreadable" for a box that is no option; "bad_gold" where `gold` labels no
-    choice, which is an error in the data.
+    choice, which is an error in the data. Choices beyond the 26th have no letter and are none.
     """
+    choices = choices[: len(LETTERS)]
     letters = LETTERS[: len(choices)]
     wanted = gold.strip().upper()
     if len(wanted) != 1 or wanted not in letters:
