@@ -49,6 +49,9 @@ class Step:
         feedback_ids: tokens that follow before the next turn (tool results, template); never trained on.
         text: the turn as the environment received it.
         tool_calls: calls made in this step; tool_errors: how many of them failed.
+        kinds: what the environment made of the turn: a kind for each tool call ("ok", "error", "timeout", ...), or
+            ("no_action",) where it held neither a call nor an answer.
+        reward: what the environment gave for this step; of a trajectory's last step, `Outcome.reward` is that.
     """
 
     ids: tuple[int, ...]
@@ -58,6 +61,8 @@ class Step:
     text: str = ""
     tool_calls: int = 0
     tool_errors: int = 0
+    kinds: tuple[str, ...] = ()
+    reward: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Outcome:
     """How a trajectory ended. `success` is a property of the outcome, never `reward == 1`.
 
     Attributes:
-        reward: terminal reward.
+        reward: the last step's reward; with most environments the only one.
         success: the final answer was right.
         truncated: a budget ran out before an answer.
         answer: the submitted answer, if any.
@@ -163,9 +168,18 @@ class RolloutTree:
             raise ValueError(f"node {leaf} is not a leaf")
         return outcome
 
+    def leaf_return(self, leaf: int) -> float:
+        """Sum of the rewards of the steps down to `leaf`. Raises ValueError for an inner node."""
+        total = self.outcome(leaf).reward
+        for i in self.path(leaf)[:-1]:
+            step = self.nodes[i].step
+            assert step is not None
+            total += step.reward
+        return total
+
     def leaf_rewards(self) -> dict[int, float]:
-        """Terminal reward of every leaf, in completion order."""
-        return {leaf: self.outcome(leaf).reward for leaf in self.leaves}
+        """The return of every leaf, in completion order."""
+        return {leaf: self.leaf_return(leaf) for leaf in self.leaves}
 
     def subtree(self, index: int) -> Iterator[int]:
         """`index` and all nodes below it."""

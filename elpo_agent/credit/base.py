@@ -1,9 +1,10 @@
-"""Credit rules turn a finished tree into one advantage per node."""
+"""Credit rules turn finished trees into advantages: one per node, or one per token of each trajectory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from elpo_agent.tree import RolloutTree
 
 FloatArray = NDArray[np.float64]
+
+ReferenceLogprobs = Callable[[RolloutTree, int], Sequence[FloatArray]]
+"""Log-probabilities under the reference policy of a leaf's agent tokens: one array (T,) for each step on its path."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,74 @@ class NodeCredit:
     advantage: FloatArray
 
 
+@dataclass(frozen=True)
+class LeafCredit:
+    """Advantages of one trajectory, token by token; a step shared by several trajectories may differ between them.
+
+    Attributes:
+        leaf: the trajectory's last node.
+        advantages: for each step on the path to it, float64 (T,) over that step's agent tokens.
+    """
+
+    leaf: int
+    advantages: tuple[FloatArray, ...]
+
+
 class Credit(Protocol):
+    """A rule that looks at one tree at a time and values whole steps."""
+
     def assign(self, tree: RolloutTree) -> NodeCredit:
         """Advantages for every node of `tree`."""
+
+
+@runtime_checkable
+class BatchCredit(Protocol):
+    """A rule that needs all trees of an update, values single tokens, or tells trajectories apart in a shared step."""
+
+    def assign_batch(
+        self, trees: Sequence[RolloutTree], reference: ReferenceLogprobs | None = None
+    ) -> list[list[LeafCredit]]:
+        """For each tree the advantages of its valid leaves, in completion order.
+
+        A leaf may be left out: it is then not trained on, and enters no mean over trajectories.
+
+        Args:
+            trees: all trees of one update.
+            reference: only where the rule's `needs_reference` is True.
+        """
+
+
+def leaf_credits(
+    credit: Credit | BatchCredit, trees: Sequence[RolloutTree], reference: ReferenceLogprobs | None = None
+) -> list[list[LeafCredit]]:
+    """What `credit` gives the valid leaves of each tree, in completion order; [] for a tree without any."""
+    if isinstance(credit, BatchCredit):
+        return credit.assign_batch(trees, reference)
+    return [spread(tree, credit.assign(tree)) if valid_leaves(tree) else [] for tree in trees]
+
+
+def spread(tree: RolloutTree, credit: NodeCredit) -> list[LeafCredit]:
+    """Each node's advantage on all agent tokens of its step, for every valid leaf in completion order."""
+    return [
+        LeafCredit(leaf, tuple(np.full(step_tokens(tree, node), credit.advantage[node]) for node in tree.path(leaf)))
+        for leaf in valid_leaves(tree)
+    ]
+
+
+def broadcast(tree: RolloutTree, advantage: dict[int, float]) -> list[LeafCredit]:
+    """Each leaf's advantage on all of its agent tokens, in the order of `advantage`."""
+    return [
+        LeafCredit(leaf, tuple(np.full(step_tokens(tree, node), value) for node in tree.path(leaf)))
+        for leaf, value in advantage.items()
+    ]
+
+
+def valid_leaves(tree: RolloutTree) -> list[int]:
+    """Leaves that infrastructure did not fail, in completion order."""
+    return [leaf for leaf in tree.leaves if tree.outcome(leaf).valid]
+
+
+def step_tokens(tree: RolloutTree, node: int) -> int:
+    """Agent tokens of a node's step; 0 for the root."""
+    step = tree.nodes[node].step
+    return 0 if step is None else len(step.ids)

@@ -88,18 +88,18 @@ def valid_part(tree: RolloutTree) -> tuple[NDArray[np.int64], NDArray[np.int64],
     Returns:
         kept: indices in `tree` of the nodes that stay, ascending, (k,).
         parent: their parents in the new numbering, (k,).
-        rewards: terminal reward of each remaining leaf, by new index.
+        rewards: return of each remaining leaf, by new index.
 
     Raises:
-        ValueError: a valid leaf's reward is not finite.
+        ValueError: a valid leaf's return is not finite.
     """
     parents = tree.parents()
     keep = np.zeros(len(tree.nodes), dtype=np.bool_)
     for leaf in tree.leaves:
         outcome = tree.outcome(leaf)
-        if outcome.valid and not math.isfinite(outcome.reward):
+        if outcome.valid and not math.isfinite(tree.leaf_return(leaf)):
             raise ValueError(
-                f"reward={outcome.reward} of node {leaf} of task {tree.task_id!r} is not finite; "
+                f"reward={tree.leaf_return(leaf)} of node {leaf} of task {tree.task_id!r} is not finite; "
                 "mend the environment's reward, or mark the outcome valid=False"
             )
         i = leaf if outcome.valid else -1
@@ -109,7 +109,7 @@ def valid_part(tree: RolloutTree) -> tuple[NDArray[np.int64], NDArray[np.int64],
     kept = np.flatnonzero(keep).astype(np.int64)
     renumbered = np.cumsum(keep) - 1
     parent = np.where(kept > 0, renumbered[parents[kept]], -1).astype(np.int64)
-    rewards = {int(renumbered[leaf]): tree.outcome(leaf).reward for leaf in tree.leaves if keep[leaf]}
+    rewards = {int(renumbered[leaf]): tree.leaf_return(leaf) for leaf in tree.leaves if keep[leaf]}
     return kept, parent, rewards
 
 

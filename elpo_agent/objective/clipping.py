@@ -37,7 +37,9 @@ class ClippedObjective:
         """The constant range on every node."""
         return _constant(tree, self.eps_low, self.eps_high)
 
-    def loss(self, logprobs: Tensor, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, logprobs: Tensor, batch: TokenBatch, entropies: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, float]]:
         """Sum over the rows of each row's mean token loss, and `clip_statistics`."""
         return _summed_loss(logprobs, batch, self.eps_low)
 
@@ -79,7 +81,9 @@ class ErrorLocalizedClipping:
         bounds.low[at_or_below(tree.parents(), self._starts(tree, result))] += self.eps_elc
         return bounds
 
-    def loss(self, logprobs: Tensor, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, logprobs: Tensor, batch: TokenBatch, entropies: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, float]]:
         """Sum over the rows of each row's mean token loss, and `clip_statistics`."""
         return _summed_loss(logprobs, batch, self.eps_low)
 

@@ -157,7 +157,7 @@ class PromptExpander:
                         if not self._limits.fits(len(prefix)):
                             outcome, feedback = Outcome(reward=0.0, success=False, truncated=True), ()
                     n_messages = len(messages)
-                    step = _step(turn, text, feedback, result.info["tool_calls"])
+                    step = _step(turn, text, feedback, result, last=outcome is not None)
                     if outcome is not None:
                         steps.append((step, None, n_messages))
                         return Walk(steps, outcome)
@@ -185,10 +185,16 @@ def _step(
     turn: SampledTurn,
     text: str,
     feedback: tuple[int, ...] = (),
-    calls: Sequence[Mapping[str, Any]] = (),
+    result: StepResult | None = None,
+    last: bool = True,
 ) -> Step:
+    calls = () if result is None else result.info["tool_calls"]
     errors = sum(call["kind"] not in ("ok", "empty") for call in calls)
-    return Step(turn.ids, turn.logprobs, turn.entropies, feedback, text, len(calls), errors)
+    kinds = tuple(call["kind"] for call in calls)
+    if result is not None and result.info.get("error_kind") == "no_action":
+        kinds = ("no_action",)
+    reward = 0.0 if result is None or last else result.reward
+    return Step(turn.ids, turn.logprobs, turn.entropies, feedback, text, len(calls), errors, kinds, reward)
 
 
 def _outcome(result: StepResult) -> Outcome | None:

@@ -68,6 +68,8 @@ def _step_to_json(step: Step) -> dict[str, Any]:
         "text": step.text,
         "tool_calls": step.tool_calls,
         "tool_errors": step.tool_errors,
+        "kinds": list(step.kinds),
+        "reward": step.reward,
     }
 
 
@@ -80,6 +82,8 @@ def _step_from_json(data: Mapping[str, Any]) -> Step:
         text=data["text"],
         tool_calls=data["tool_calls"],
         tool_errors=data["tool_errors"],
+        kinds=tuple(data.get("kinds", ())),  # not in logs of earlier versions
+        reward=data.get("reward", 0.0),
     )
 
 

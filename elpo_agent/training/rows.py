@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elpo_agent.credit.base import NodeCredit
+from elpo_agent.credit.base import LeafCredit, NodeCredit, spread
 from elpo_agent.objective.base import NodeBounds, TokenBatch
 from elpo_agent.tree import RolloutTree
 
@@ -39,12 +39,18 @@ class TrainingRow:
         return bool(np.any(self.advantages[self.mask] != 0.0))
 
 
-def tree_rows(tree: RolloutTree, credit: NodeCredit, bounds: NodeBounds) -> list[TrainingRow]:
-    """One row per valid leaf, in completion order; a shared step appears in every trajectory through it."""
-    return [_leaf_row(tree, leaf, credit, bounds) for leaf in tree.leaves if tree.outcome(leaf).valid]
+def tree_rows(tree: RolloutTree, credit: NodeCredit | Sequence[LeafCredit], bounds: NodeBounds) -> list[TrainingRow]:
+    """One row for each credited leaf; a shared step appears in every trajectory through it.
+
+    Args:
+        credit: per node, which gives every valid leaf a row, in completion order; or per leaf.
+    """
+    leaves = spread(tree, credit) if isinstance(credit, NodeCredit) else credit
+    return [_leaf_row(tree, given, bounds) for given in leaves]
 
 
-def _leaf_row(tree: RolloutTree, leaf: int, credit: NodeCredit, bounds: NodeBounds) -> TrainingRow:
+def _leaf_row(tree: RolloutTree, credit: LeafCredit, bounds: NodeBounds) -> TrainingRow:
+    leaf = credit.leaf
     ids: list[int] = list(tree.prompt_ids)
     spans: list[tuple[int, int, int]] = []
     for node in tree.path(leaf):
@@ -57,12 +63,12 @@ def _leaf_row(tree: RolloutTree, leaf: int, credit: NodeCredit, bounds: NodeBoun
     length = len(ids)
     mask = np.zeros(length, dtype=bool)
     old, adv, low, high = (np.zeros(length, dtype=np.float32) for _ in range(4))
-    for node, start, end in spans:
+    for (node, start, end), advantages in zip(spans, credit.advantages, strict=True):
         step = tree.nodes[node].step
         assert step is not None
         mask[start:end] = True
         old[start:end] = step.logprobs
-        adv[start:end] = credit.advantage[node]
+        adv[start:end] = advantages
         low[start:end] = bounds.low[node]
         high[start:end] = bounds.high[node]
     return TrainingRow(np.array(ids, dtype=np.int64), mask, old, adv, low, high)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from elpo_agent.algorithms import Algorithm, registry
+from elpo_agent.credit.base import leaf_credits
 from elpo_agent.evaluation.evaluate import evaluate
 from elpo_agent.evaluation.scores import summarize
 from elpo_agent.rollout.base import SearchResult
@@ -267,7 +268,7 @@ class Trainer:
         pairs = runner.run(self.algorithm.strategy, refs, seed=seed)
         rolled = time.monotonic()
         lr = scheduled_lr(config.learner, update, config.updates)
-        stats = learner.update([self._rows(tree, result) for tree, result in pairs], lr=lr, seed=seed)
+        stats = learner.update(self._rows(pairs), lr=lr, seed=seed)
         session.policy.weights_updated()
         ended = time.monotonic()
         figures = rollout_figures(pairs)
@@ -279,11 +280,13 @@ class Trainer:
                 folder.log_tree({"update": update + 1, **tree_to_json(tree, result)})
         self.display.advance(update + 1, {**figures, **stats})
 
-    def _rows(self, tree: RolloutTree, result: SearchResult) -> list[TrainingRow]:
-        """What one prompt gives to train on: nothing, where no rollout came to a valid end."""
-        if not any(tree.outcome(leaf).valid for leaf in tree.leaves):
-            return []
-        return tree_rows(tree, self.algorithm.credit.assign(tree), self.algorithm.objective.bounds(tree, result))
+    def _rows(self, pairs: Sequence[tuple[RolloutTree, SearchResult]]) -> list[list[TrainingRow]]:
+        """What each prompt gives to train on: nothing, where no rollout came to a valid end."""
+        credited = leaf_credits(self.algorithm.credit, [tree for tree, _ in pairs])
+        return [
+            tree_rows(tree, given, self.algorithm.objective.bounds(tree, result))
+            for (tree, result), given in zip(pairs, credited, strict=True)
+        ]
 
     def _save(self, folder: RunFolder, session: Session, learner: Learner) -> None:
         metrics_bytes, trees_bytes = folder.sync()

@@ -1,0 +1,32 @@
+"""Which prompts an update trains on, when groups turn out useless or end before their budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How an update's prompts are chosen beyond the first `rollout.prompts` of them.
+
+    Every rollout is charged to the update's budget and counted in its figures, whatever becomes of it.
+
+    Attributes:
+        mixed_only: train only on prompts whose valid rollouts both succeeded and failed (DAPO's dynamic sampling).
+        refill_rounds: further rounds of fresh prompts, at most, until `rollout.prompts` trees can be trained on; the
+            budget grows by what they take. 0 does without.
+        hand_on: give rollouts that strategies left unspent to fresh prompts, within the update's budget.
+
+    Raises:
+        ValueError: `refill_rounds` is negative, or set without `mixed_only`.
+    """
+
+    mixed_only: bool = False
+    refill_rounds: int = 0
+    hand_on: bool = False
+
+    def __post_init__(self) -> None:
+        if self.refill_rounds < 0:
+            raise ValueError(f"refill_rounds={self.refill_rounds} must be 0 or more")
+        if self.refill_rounds and not self.mixed_only:
+            raise ValueError(f"refill_rounds={self.refill_rounds} refills what mixed_only drops; set mixed_only=True")
