@@ -108,6 +108,7 @@ class Node:
             os._exit(0)
         if not _coming(REQUEST):
             self._rehearse()
+        gc.collect(1)  # what is new since the fork; later collections come at the same moments in every branch then
         os.write(REQUEST, READY)
 
     def _serve(self) -> None:
@@ -115,7 +116,6 @@ class Node:
         frame = read_frame(REQUEST)
         if frame is None:
             os._exit(0)  # nobody wanted this one
-        gc.collect(1)  # what is new since the fork; later collections come at the same moments in every branch then
         request = loads(frame)
         interpreter = self._interpreter
         if interpreter is None:
