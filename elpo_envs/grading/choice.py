@@ -226,7 +226,7 @@ def _plain(text: str) -> str:
     return _SPACE.sub(" ", _DELIMITER.sub("", _SPACE.sub(" ", text))).strip().strip("\"'\u201c\u201d").strip()
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def _key(text: str) -> str:
     """`text` without dress and space, as texts of choices are compared (after `casefold`)."""
     return re.sub(r"\s+", "", _plain(text)).removesuffix(".")

@@ -268,7 +268,7 @@ def atom(name: str, force: bool = False) -> Unit:
     return unit
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _lookup(name: str) -> Unit | None:
     if len(name) > _MAX_NAME:
         return None

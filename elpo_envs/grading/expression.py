@@ -84,7 +84,7 @@ _CONSTANTS: dict[str, complex] = {"\\pi": math.pi, "pi": math.pi, "e": math.e, "
 _SPELLED = ("sqrt", "pi", "log", *sorted(_FUNCTIONS, key=len, reverse=True))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def evaluate(text: str, point: int = 0) -> tuple[Value, bool]:
     """The value of normalised `text` at sample point `point` (0 to POINTS - 1), and whether it has variables.
 

@@ -64,7 +64,7 @@ _NEEDLESS_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 _PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?\Z")
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def normalise(text: str) -> str:
     """`text` in the normal spelling above; "" when nothing is left. Idempotent on its common outputs."""
     text = text.strip()

@@ -60,7 +60,7 @@ class _Gold:
     unknown: str
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def read_quantity(text: str) -> Quantity | Refusal:
     r"""The quantity that `text` (the contents of a box) writes, or why it is none. Never raises."""
     try:
@@ -141,7 +141,7 @@ def _read(found: tuple[Token, ...]) -> Quantity:
         return Quantity(value, unknown="".join(token.text for token in rest))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def _read_gold(gold: str, unit: str) -> _Gold | Refusal:
     number = read_quantity(gold)
     if isinstance(number, Refusal):

@@ -126,7 +126,7 @@ _CUP = "\u222a"
 _OPEN, _CLOSE = "([{⦃", ")]}⦄"
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Node:
     """The structure of a normalised, non-empty text. Never raises."""
     return _parse(text, 0)

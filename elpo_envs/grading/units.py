@@ -75,7 +75,7 @@ def compatible(a: Quantity, b: Quantity) -> bool:
     return a.unit <= b.unit or b.unit <= a.unit
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def split_unit(text: str) -> Quantity:
     """Split a normalised answer into its number and its unit. Text that has no unit comes back whole."""
     text = text.strip()

@@ -9,7 +9,7 @@ from typing import Any
 Function = Callable[..., Any]
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=1024)
 def one_step(prelude: str, body: str) -> Function:
     """The function of (`before`, `k`) that runs `body`, which defines `after`."""
     lines = "\n    ".join(body.split("\n"))
