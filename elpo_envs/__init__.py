@@ -18,12 +18,13 @@ from elpo_envs.registration import env_ids, register_all
 from elpo_envs.snapshots import Snapshot, fork, restore, snapshot
 
 if TYPE_CHECKING:
-    from elpo_envs import conformance, grading, protocols, sandbox, tasks, tools, vector, wrappers
+    from elpo_envs import conformance, exact, grading, protocols, sandbox, tasks, tools, vector, wrappers
 
 __all__ = [
     "Snapshot",
     "conformance",
     "env_ids",
+    "exact",
     "fork",
     "grading",
     "protocols",
@@ -36,7 +37,9 @@ __all__ = [
     "wrappers",
 ]
 
-_SUBPACKAGES = frozenset({"conformance", "grading", "protocols", "sandbox", "tasks", "tools", "vector", "wrappers"})
+_SUBPACKAGES = frozenset(
+    {"conformance", "exact", "grading", "protocols", "sandbox", "tasks", "tools", "vector", "wrappers"}
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -143,6 +143,10 @@ class ConversationEnv(gym.Env[str, str], ABC):
                 return self.judge_submission(task, call.arguments)
         return None if turn.calls else self.judge(task, turn.content)
 
+    def ends_episode(self, call: ParsedCall, record: CallRecord) -> bool:
+        """Whether an answered call hands in the final answer: by default, a successful one of a terminal tool."""
+        return record.kind in CALL_SUCCEEDED and self._toolbox.is_terminal(call)
+
     def take_up(self, task: Task) -> None:
         """Called when an episode about `task` begins or is restored; for tools that need to know it."""
 
@@ -343,7 +347,7 @@ class ConversationEnv(gym.Env[str, str], ABC):
                 stop = "tool_budget"
                 break
             record = self._toolbox.answer(call)
-            if isinstance(call, ParsedCall) and record.kind in CALL_SUCCEEDED and self._toolbox.is_terminal(call):
+            if isinstance(call, ParsedCall) and self.ends_episode(call, record):
                 submission = call.arguments
             elif len(record.text) > room:
                 stop = "char_budget"

@@ -25,6 +25,7 @@ import ast
 import importlib
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -33,6 +34,7 @@ import gymnasium as gym
 from gymnasium.error import ResetNeeded
 from gymnasium.wrappers import TimeLimit
 
+from elpo_envs.env import ConversationEnv
 from elpo_envs.episode import Episode
 from elpo_envs.protocols import ParsedCall
 from elpo_envs.tasks.base import Task
@@ -51,6 +53,20 @@ _PLANS = {  # what a generated task's id begins with -> the module that knows it
 _NUMBERED = re.compile(r"\[\d+\] ")
 
 
+class ContinuableEnv(ConversationEnv):
+    """An environment that knows itself how its conversations can go on to a right answer."""
+
+    @abstractmethod
+    def continuation(self, policy: Policy, affordable: Callable[[Sequence[str]], bool]) -> list[str] | None:
+        """See `elpo_envs.recovery.continuation`."""
+
+
+def check_policy(policy: Policy) -> None:
+    """Raises ValueError, naming the choices, for an unknown policy."""
+    if policy not in get_args(Policy):
+        raise ValueError(f"policy={policy!r} is unknown; choose {' or '.join(get_args(Policy))}")
+
+
 def recoverable(env: gym.Env[Any, Any], policy: Policy = "omniscient") -> bool:
     """Whether `env` can still be solved within its budgets and those of its wrappers; it is left as it is.
 
@@ -67,13 +83,15 @@ def recoverable(env: gym.Env[Any, Any], policy: Policy = "omniscient") -> bool:
     from elpo_envs.task_env import TaskEnv  # which uses this module
 
     base = env.unwrapped
-    if not isinstance(base, TaskEnv):
+    if not isinstance(base, TaskEnv | ContinuableEnv):
         raise TypeError(f"{type(base).__name__} has no tasks that this package knows; its base must be a TaskEnv")
     return continuation(base, policy, lambda turns: all(_affords(w, turns) for w in _wrappers(env))) is not None
 
 
 def continuation(
-    env: TaskEnv, policy: Policy = "omniscient", affordable: Callable[[Sequence[str]], bool] = lambda turns: True
+    env: TaskEnv | ContinuableEnv,
+    policy: Policy = "omniscient",
+    affordable: Callable[[Sequence[str]], bool] = lambda turns: True,
 ) -> list[str] | None:
     """The shortest continuation of the policy that ends with a right answer, as raw turns, or None if there is none.
 
@@ -83,8 +101,9 @@ def continuation(
         env: left as it is.
         affordable: whether turns keep within further budgets.
     """
-    if policy not in get_args(Policy):
-        raise ValueError(f"policy={policy!r} is unknown; choose {' or '.join(get_args(Policy))}")
+    check_policy(policy)
+    if isinstance(env, ContinuableEnv):
+        return env.continuation(policy, affordable)
     plan = _plan_of(env.task)
     state = env.freeze()
     episode = state.episode
@@ -109,7 +128,9 @@ def continuation(
         branch.close()
 
 
-def first_irrecoverable_turn(env: TaskEnv, turns: Sequence[str], policy: Policy = "expert") -> int | None:
+def first_irrecoverable_turn(
+    env: TaskEnv | ContinuableEnv, turns: Sequence[str], policy: Policy = "expert"
+) -> int | None:
     """The first of `turns`, from 1, after which the conversation cannot be solved any more; None if it always can.
 
     They are taken from where `env` is now, on a copy; 0 says that it is lost already. Turns after the end of the

@@ -10,10 +10,12 @@ import gymnasium as gym
 MATH = "elpo_envs.math_env:MathEnv"
 SCIENCE = "elpo_envs.science_env:ScienceQAEnv"
 CODE = "elpo_envs.code_env:CodeExecEnv"
+CHAIN = "elpo_envs.exact.env:ExactChainEnv"
 VECTOR = {
     MATH: "elpo_envs.vector:MathVectorEnv",
     SCIENCE: "elpo_envs.vector:ScienceQAVectorEnv",
     CODE: "elpo_envs.vector:CodeExecVectorEnv",
+    CHAIN: "elpo_envs.vector:ExactChainVectorEnv",
 }
 MATH_ID = "elpo/Math-v0"
 
@@ -50,6 +52,7 @@ _ENTRIES = {
     "elpo/MBPP-v0": _benchmark(CODE, "mbpp"),
     "elpo/MBPP-Sanitized-v0": _benchmark(CODE, "mbpp_sanitized"),
     "elpo/LiveCodeBench-v0": _benchmark(CODE, "livecodebench"),
+    "elpo/ExactChain-v0": _Entry(CHAIN),
 }
 
 

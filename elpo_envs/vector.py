@@ -367,6 +367,12 @@ class CodeExecVectorEnv(RegisteredVectorEnv):
     entry_point: ClassVar[str] = "elpo_envs.code_env:CodeExecEnv"
 
 
+class ExactChainVectorEnv(RegisteredVectorEnv):
+    """`elpo/ExactChain-v0` by `gym.make_vec`."""
+
+    entry_point: ClassVar[str] = "elpo_envs.exact.env:ExactChainEnv"
+
+
 def _base(env: gym.Env[Any, Any]) -> ConversationEnv:
     base = env.unwrapped
     if not isinstance(base, ConversationEnv):

@@ -21,6 +21,7 @@ from _benchmark_fixtures import (
 )
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 
+from elpo_envs.exact import REPAIRABLE
 from elpo_envs.registration import _ENTRIES
 from elpo_envs.tasks.base import ExpertTurn, ToolCall
 from elpo_envs.tasks.benchmarks import BENCHMARKS
@@ -127,6 +128,8 @@ def _call(name: str, **arguments: Any) -> ExpertTurn:
 def turns(env: Env) -> list[str]:
     """A call that is remembered, a mistake of form, a use of the domain's own tools, a mistake, the right answer."""
     base: Any = env.unwrapped
+    if base.domain == "exact":
+        return _choices(base)
     about, answer = base.task.metadata, base.task.answer
     python = _call("python", code="kept = [6 * 7]\nprint('é', kept)\nkept[0]")
     wrong = _call("python", code="kept.append(1 / 0)")
@@ -146,6 +149,17 @@ def turns(env: Env) -> list[str]:
         base.protocol.render(turn) for turn in (python, *own[base.domain], wrong, _call("python", code="len(kept)"))
     ]
     return [said[0], "<tool_call>{", *said[1:], "Hm, é.", base.protocol.render(last)]
+
+
+def _choices(base: Any) -> list[str]:
+    """Good choices with a mistake of form, one that needs a repair, and a turn that is none."""
+    world, good = base.world, base.expert_turns()
+    contexts = world.contexts[base.task.index]
+    at = next(n for n, c in enumerate(contexts) if n and REPAIRABLE in world.kinds[c])
+    wrong = int((world.kinds[contexts[at]] == REPAIRABLE).argmax())
+    repair = int(world.good[world.n_contexts + contexts[at]])
+    mistake = [base.write_turn(_call("act", choice=choice)) for choice in (wrong, repair)]
+    return [good[0], "<tool_call>{", *good[1:at], *mistake, "Hm, é.", *good[at + 1 :]]
 
 
 # --- wrappers ---------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from elpo_envs.tools.search import SearchTool
 
 INFO_KEYS = {
     *("task_id", "index", "split", "turn", "messages", "tool_calls", "answer", "is_correct", "grade", "error_kind"),
-    *("n_tool_calls", "n_tool_errors", "valid", "sandbox"),
+    *("n_tool_calls", "n_tool_errors", "valid"),
 }
 MAX_CHARS = 1_500_000  # one huge turn is read, a second one ends the episode
 PER_EXAMPLE = 20
@@ -145,6 +145,7 @@ class Player:
         base = self.env.unwrapped
         assert isinstance(base, ConversationEnv)
         self.base = base
+        self.keys = INFO_KEYS | {"chain" if "Exact" in _entry_point(env_id) else "sandbox"}
         self.figures = figures
         self.where = f"{env_id} {protocol}"
         names = [tool["function"]["name"] for tool in base.tools]
@@ -187,7 +188,7 @@ class Player:
     def _reset(self, number: int) -> None:
         obs, info = self.env.reset(seed=number)
         self.figures.episodes += 1
-        assert obs in self.env.observation_space and set(info) == INFO_KEYS, (self.where, sorted(info))
+        assert obs in self.env.observation_space and set(info) == self.keys, (self.where, sorted(info))
 
         self._expert = _expert(self.base) or ["\\boxed{1}"]
 
@@ -219,7 +220,7 @@ class Player:
         assert obs in self.env.observation_space, where
         assert reward in (0.0, 1.0) and (reward == 1.0) == (terminated and info["is_correct"]), (where, reward, info)
         assert isinstance(terminated, bool) and isinstance(truncated, bool) and not (terminated and truncated), where
-        assert set(info) == INFO_KEYS, (where, sorted(info))
+        assert set(info) == self.keys, (where, sorted(info))
         assert info["error_kind"] is None or info["error_kind"] in ERROR_KINDS, (where, info["error_kind"])
         assert info["valid"] == (info["error_kind"] != "sandbox_failure"), where
         assert isinstance(info["grade"], dict) and isinstance(info["is_correct"], bool), where

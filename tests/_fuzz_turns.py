@@ -150,6 +150,8 @@ def tool_arguments(name: str, slow: bool) -> st.SearchStrategy[Mapping[str, Any]
         expressions = st.sampled_from(CALCULATIONS + (SLOW_CALCULATIONS if slow else ()))
         operations = st.sampled_from(("evaluate", "solve", "simplify", "convert", "factor"))
         return st.builds(lambda o, e: {"operation": o, "expression": e}, operations, expressions)
+    if name == "act":
+        return st.integers(-1, 8).map(lambda choice: {"choice": choice})
     texts = st.sampled_from((*ODD_CHARACTERS, "speed of light", "mass", "the", "molar mass of water", " "))
     if name == "lookup":
         return texts.map(lambda title: {"title": title})

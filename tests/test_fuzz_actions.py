@@ -35,7 +35,9 @@ _WITHOUT_DATA = frozenset({"gpqa_diamond", "arc_easy", "math"})
 
 
 def protocols(env_id: str) -> tuple[str, ...]:
-    """Those that the id takes: where a fenced block is a program, it can be no call."""
+    """Those that the id takes: where a fenced block is a program, it can be no call, nor where there is no python."""
+    if "Exact" in str(gym.spec(env_id).entry_point):
+        return ("hermes", "openai")
     program = "Code" in str(gym.spec(env_id).entry_point)
     return tuple(name for name in PROTOCOLS if not (program and name == "fences"))
 

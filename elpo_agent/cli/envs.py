@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import gymnasium as gym
 
 import elpo_envs
+from elpo_envs.registration import CHAIN
 
 
 def run(argv: Sequence[str]) -> int:
@@ -27,8 +28,7 @@ def run(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.id is None:
         for env_id in elpo_envs.env_ids():
-            dataset = gym.spec(env_id).kwargs.get("dataset")
-            print(f"{env_id:26}{'endless tasks' if dataset is None else f'the benchmark {dataset}'}")
+            print(f"{env_id:26}{_tasks(env_id)}")
         print("\nTry one: elpo envs elpo/Math-v0 --expert   (without --expert you type the turns yourself)")
         return 0
     try:
@@ -37,6 +37,15 @@ def run(argv: Sequence[str]) -> int:
     except (gym.error.Error, ValueError, IndexError, KeyError, TypeError, OSError) as error:
         print(f"elpo envs: {error}", file=sys.stderr)
         return 1
+
+
+def _tasks(env_id: str) -> str:
+    """What the tasks of an id are, in a few words."""
+    spec = gym.spec(env_id)
+    if spec.entry_point == CHAIN:
+        return "the prompts of a world with exact values"
+    dataset = spec.kwargs.get("dataset")
+    return "endless tasks" if dataset is None else f"the benchmark {dataset}"
 
 
 def _play(env: gym.Env[str, str], index: int, expert: bool) -> int:
