@@ -18,6 +18,7 @@ ToolSchema = Mapping[str, Any]
 # Content that no template changes, with nothing in it that one would look for.
 _TURN = "Zq7TurnZq7"
 _PROBE = "Zq7ProbeZq7"
+_REMEMBERED = 4096  # texts that came after turns, whose ids are kept
 _PROBE_TOOL: ToolSchema = {
     "type": "function",
     "function": {
@@ -65,6 +66,7 @@ class ChatCodec:
             raise ValueError("the tokenizer has no chat template; set tokenizer.chat_template")
         self._tokenizer = tokenizer
         self._special = _special_tokens(tokenizer)
+        self._feedback: dict[str, tuple[int, ...]] = {}  # rollouts of one prompt mostly see the same results
         self.end_of_turn_id = self._find_end_of_turn()
         stops = {self.end_of_turn_id, tokenizer.eos_token_id}
         eos = getattr(generation_config, "eos_token_id", None)
@@ -114,6 +116,17 @@ class ChatCodec:
         if not messages_new or any(m["role"] == "assistant" for m in messages_new):
             roles = [m["role"] for m in messages_new]
             raise ValueError(f"messages_new has the roles {roles}; give at least one, none of the assistant")
+        key = json.dumps([[dict(m) for m in messages_new], [dict(t) for t in tools]])
+        ids = self._feedback.get(key)
+        if ids is None:
+            ids = self._feedback_ids(messages_new, tools)
+            if len(self._feedback) == _REMEMBERED:
+                del self._feedback[next(iter(self._feedback))]
+            self._feedback[key] = ids
+        return ids[1:] if closed else ids
+
+    def _feedback_ids(self, messages_new: Sequence[Message], tools: Sequence[ToolSchema]) -> tuple[int, ...]:
+        """The same, from the end-of-turn token on."""
         new = [self._defused(m) for m in messages_new]
         chat = [_user("u"), _assistant(_TURN), *(new if self.template_has_tools else _results_as_user(new))]
         tail = _after_marker(self._render(chat, tools if self.template_has_tools else ()))
@@ -123,7 +136,7 @@ class ChatCodec:
             ids = ids[ids.index(self.end_of_turn_id) :]
         else:
             ids = (self.end_of_turn_id, *ids)
-        return ids[1:] if closed else ids
+        return ids
 
     def turn_ids(self, text: str) -> tuple[int, ...]:
         """The ids of an assistant turn as the model would write it, its end-of-turn token included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +75,9 @@ class Outcome:
         success: the final answer was right.
         truncated: a budget ran out before an answer.
         answer: the submitted answer, if any.
-        valid: False when infrastructure failed; such a leaf must not be trained on.
+        valid: False when infrastructure failed or `limit` is set; such a leaf must not be trained on.
+        limit: the prompt's budget that cut the trajectory, which is no fault of the policy's: "tokens", "tool_calls" or
+            "seconds"; else None.
     """
 
     reward: float
@@ -82,6 +85,7 @@ class Outcome:
     truncated: bool = False
     answer: str | None = None
     valid: bool = True
+    limit: str | None = None
 
 
 @dataclass
@@ -112,12 +116,16 @@ class RolloutTree:
         prompt_ids: tokens before the first assistant turn.
         nodes: topologically ordered; `nodes[0]` is the root.
         leaves: indices of completed trajectories, in the order they were completed (rollout 0, 1, ...).
+        groups: which of several trees a leaf belongs to, where a strategy grows several for one prompt (Tree-GRPO);
+            they share node 0. A leaf that a non-empty mapping lacks was dropped by the strategy and is not trained on;
+            empty where there is one tree and every leaf counts.
     """
 
     task_id: str
     prompt_ids: tuple[int, ...]
     nodes: list[Node] = field(default_factory=list)
     leaves: list[int] = field(default_factory=list)
+    groups: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -167,6 +175,24 @@ class RolloutTree:
         if outcome is None:
             raise ValueError(f"node {leaf} is not a leaf")
         return outcome
+
+    def step_tokens(self, index: int) -> int:
+        """Agent tokens of the step of node `index`; 0 for the root."""
+        step = self.nodes[index].step
+        return 0 if step is None else len(step.ids)
+
+    def mean_entropy(self, index: int, window: int | None = None) -> float:
+        """Mean entropy in nats of the turn of node `index`, over its first `window` tokens or all; 0 without tokens."""
+        step = self.nodes[index].step
+        assert step is not None  # only the root has none
+        values = np.asarray(step.entropies, dtype=np.float64)[:window]
+        return float(values.mean()) if values.size else 0.0
+
+    def summed_entropy(self, index: int, window: int | None = None) -> float:
+        """The same, summed."""
+        step = self.nodes[index].step
+        assert step is not None  # only the root has none
+        return math.fsum(step.entropies[:window].tolist())
 
     def leaf_return(self, leaf: int) -> float:
         """Sum of the rewards of the steps down to `leaf`. Raises ValueError for an inner node."""

@@ -41,9 +41,10 @@ class ScriptedExpander:
     `silent_after`: returns nothing, and leaves the budget alone, once that many rollouts were made.
     """
 
-    def __init__(self, writer: Writer, total: int, silent_after: int | None = None) -> None:
+    def __init__(self, writer: Writer, total: int, silent_after: int | None = None, seed: int = 0) -> None:
         self.tree = RolloutTree(task_id="scripted", prompt_ids=(1,))
         self.budget = Budget(total)
+        self.seed = seed
         self.requests: list[tuple[int, int, int]] = []
         self._writer = writer
         self._silent_after = silent_after
@@ -66,10 +67,15 @@ class ScriptedExpander:
 
 
 def grow(
-    strategy: RolloutStrategy, writer: Writer, *, total: int | None = None, silent_after: int | None = None
+    strategy: RolloutStrategy,
+    writer: Writer,
+    *,
+    total: int | None = None,
+    silent_after: int | None = None,
+    seed: int = 0,
 ) -> tuple[ScriptedExpander, SearchResult]:
     """Run a strategy against a script."""
-    expander = ScriptedExpander(writer, strategy.n_total if total is None else total, silent_after)
+    expander = ScriptedExpander(writer, strategy.n_total if total is None else total, silent_after, seed)
     return expander, asyncio.run(strategy.grow(expander))
 
 

@@ -11,9 +11,13 @@ import pytest
 from _scripted import Script, grow, lost, won
 
 from elpo_agent.algorithms import Algorithm, load, names, options
+from elpo_agent.algorithms.registry import BUILT_IN
 from elpo_agent.credit import GroupRelativeCredit, HierarchicalCredit
+from elpo_agent.credit.wrappers import WithoutVoidTurns
 from elpo_agent.objective import ClippedObjective, ErrorLocalizedClipping
+from elpo_agent.objective.options import LossOptions
 from elpo_agent.rollout import BinaryErrorLocalization, IndependentSampling
+from elpo_agent.rollout.early_stop import EarlyStop
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,23 +43,106 @@ def test_grpo_defaults() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["elpo", "grpo"])
+OTHER: dict[str, object] = {
+    "search": "printed",
+    "rounding": "ceil",
+    "elc_scope": "first_all_failed",
+    "entropy_window": 4,
+    "loss": {"entropy_coef": 0.03125},
+    "recovery": (2.0, 3.0),
+    "max_probes": 5,
+    "x_min": 2,
+    "estimate": "hard",
+    "norm": "mean_std_norm",
+    "keep": 2,
+    "similarity": 0.75,
+    "largest_group": 20,
+}
+# Where an option chooses a part, its value is not written in it.
+IN_REPR: dict[str, str] = {"loss": "entropy_coef=0.03125", "estimate": "GroupRelativeCredit", "format_scores": "Format"}
+
+
+@pytest.mark.parametrize("name", list(BUILT_IN))
 def test_every_option_reaches_its_part(name: str) -> None:
     """Changing any single option changes the algorithm, so none is accepted and dropped."""
-    other = {"search": "printed", "rounding": "ceil", "elc_scope": "first_all_failed", "entropy_window": 4}
     for option, parameter in options(name).items():
-        if option in other:
-            value = other[option]
+        default = parameter.default
+        value: object
+        if option in OTHER:
+            value = OTHER[option]
         elif option == "ddof":
-            value = 1 - parameter.default
-        elif isinstance(parameter.default, int):
-            value = parameter.default + 1
-            value = 2 if option == "x_min" else value
+            value = 1 - default
+        elif isinstance(default, bool):
+            value = not default
+        elif option == "tool_calls":
+            value = 3 if default is None else (3, 1)
+        elif isinstance(default, int):
+            value = default + 1
         else:
-            value = parameter.default / 2
+            value = default / 2 or 0.125
         changed = load(name, **{option: value})
         assert changed != load(name), option
-        assert repr(value) in repr(changed), option
+        assert IN_REPR.get(option, repr(value)) in repr(changed), option
+
+
+def test_any_algorithm_takes_the_shared_parts() -> None:
+    for name in BUILT_IN:
+        plain = load(name)
+        changed = load(
+            name,
+            turn_rewards={"error": -0.25},
+            drop_void_turns=True,
+            early_stop=2,
+            positive_weight=1.5,
+            replay_weight=0.5,
+        )
+        assert changed.name == name
+        assert isinstance(changed.strategy, EarlyStop)
+        assert changed.strategy.after == 2
+        assert changed.selection.hand_on
+        assert changed.replay_weight == 0.5
+        assert isinstance(changed.credit, WithoutVoidTurns)
+        assert "TurnRewards(amounts={'error': -0.25})" in repr(changed.credit)
+        assert "weight=1.5" in repr(changed.credit)
+        assert changed.objective == plain.objective
+    assert load("grpo", turn_rewards=None, positive_weight=1.0) == load("grpo")
+
+
+def test_wrong_shared_options_are_named() -> None:
+    with pytest.raises(ValueError, match="no kind 'eror'; known are empty, error"):
+        load("grpo", turn_rewards={"eror": -0.1})
+    with pytest.raises(ValueError, match=r"turn_rewards\['error'\]='much' is no finite number"):
+        load("grpo", turn_rewards={"error": "much"})
+    with pytest.raises(ValueError, match=r"turn_rewards=-0.1 is no mapping"):
+        load("grpo", turn_rewards=-0.1)
+    with pytest.raises(ValueError, match="replay_weight=-1"):
+        load("grpo", replay_weight=-1)
+    with pytest.raises(ValueError, match=r"positive_weight=0.0"):
+        load("grpo", positive_weight=0.0)
+    with pytest.raises(ValueError, match=r"no option drop; .*as every algorithm: .*drop_void_turns=False"):
+        load("grpo", drop=True)
+
+
+def test_the_loss_comes_as_a_mapping() -> None:
+    given = {"aggregation": "token-mean", "dual_clip": 3}
+    assert load("grpo", loss=given).objective.options == LossOptions(aggregation="token-mean", dual_clip=3)
+    dapo = load("dapo", loss={"entropy_coef": 0.01}).objective.options
+    assert dapo == LossOptions(aggregation="token-mean", dual_clip=10.0, entropy_coef=0.01)
+    whole = LossOptions(kl_coef=0.5)
+    assert load("dapo", loss=whole).objective.options == whole
+    with pytest.raises(ValueError, match="loss has no option dualclip; it accepts: aggregation, length, dual_clip"):
+        load("grpo", loss={"dualclip": 3})
+    with pytest.raises(ValueError, match=r"dual_clip=0.5 must be"):
+        load("grpo", loss={"dual_clip": 0.5})
+    with pytest.raises(ValueError, match=r"loss=\{'dual_clip': 'three'\}"):
+        load("grpo", loss={"dual_clip": "three"})
+    with pytest.raises(ValueError, match="loss='token-mean' is no set of options"):
+        load("grpo", loss="token-mean")
+
+
+def test_every_algorithm_has_a_formula_test() -> None:
+    text = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_formulas_*.py")))
+    assert [name for name in BUILT_IN if f'"{name}"' not in text] == []
 
 
 def test_built_in_names_come_first() -> None:
@@ -74,7 +161,7 @@ def test_unknown_names_and_options_list_the_known() -> None:
 def test_listing_and_building_algorithms_needs_no_torch() -> None:
     code = (
         "import sys; from elpo_agent.algorithms import load, names\n"
-        "for n in ('elpo', 'grpo'): load(n)\n"
+        "for n in names(): load(n)\n"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

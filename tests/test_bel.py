@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elpo_agent.rollout import BinaryErrorLocalization, Budget, IndependentSampling, SearchResult
-from elpo_agent.rollout.entropy import mean_entropy, path_entropy, suffix_count, tool_steps
+from elpo_agent.rollout.entropy import path_entropy, suffix_count, tool_steps
 from elpo_agent.tree import Outcome, RolloutTree, Step
 
 # --- entropy ------------------------------------------------------------------------------------------------
@@ -54,7 +54,8 @@ def test_entropy_errors_are_named() -> None:
     with pytest.raises(ValueError, match="node 1 of task 't'"):
         path_entropy(bad, 1)
     empty = np.zeros(0, np.float32)
-    assert mean_entropy(Step((), empty, empty)) == 0.0
+    silent = RolloutTree("t", (1,))
+    assert silent.mean_entropy(silent.add(0, Step((), empty, empty), outcome=lost())) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,15 @@ def test_rollout_tree(tmp_path: Path) -> None:
     assert median["largest batch: grpo"] == report["settings"]["prompts"] * report["settings"]["n_total"]
 
 
+def test_strategies(tmp_path: Path) -> None:
+    report = quick("strategies", tmp_path)
+    for name in ("grpo", "elpo"):
+        median = {row["name"]: row["median"] for row in report["rows"] if row["group"] == name}
+        assert 0.0 < median["of which codec"] < median["scheduler CPU time"]
+        assert 0.0 < median["fill"] <= 1.0 and 0.0 < median["slots"] <= 1.0
+    assert {ratio["name"] for ratio in report["ratios"]} >= {"scheduler / engine CPU time", "codec / engine CPU time"}
+
+
 def test_contestants_take_turns_and_the_first_round_is_not_counted() -> None:
     played: list[tuple[str, int]] = []
 

@@ -65,7 +65,7 @@ def test_weights_that_are_not_numbers(temperature: str, tmp_path: Path, capsys: 
 def test_a_loss_that_is_not_a_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, calls = clipping._summed_loss, 0
+    real, calls = clipping._weighted_loss, 0
 
     def breaks_down(*args: Any) -> tuple[Tensor, dict[str, float]]:
         nonlocal calls
@@ -77,7 +77,7 @@ def test_a_loss_that_is_not_a_number(
 
     folder, file = tmp_path / "run", tmp_path / "micro.yaml"
     write_config(file, micro(folder, eval=NO_EVAL))
-    monkeypatch.setattr(clipping, "_summed_loss", breaks_down)
+    monkeypatch.setattr(clipping, "_weighted_loss", breaks_down)
     assert command_line("train", "--config", str(file)) == 1
     assert calls
     assert re.search(r"loss=nan, .*this step was not taken; the last checkpoint is from before", said(capsys))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from elpo_agent.algorithms import Algorithm, names
+from elpo_agent.algorithms.registry import BUILT_IN
 from elpo_agent.cli.main import COMMANDS
 from elpo_agent.cli.settings import preset_names
 from elpo_agent.tree import Outcome, RolloutTree, Step
@@ -49,7 +50,7 @@ def test_the_sandbox_example_prints_what_its_comments_say(capsys: pytest.Capture
 def test_the_algorithm_example_is_an_algorithm() -> None:
     scope: dict[str, object] = {"__name__": "example"}
     exec(blocks("python")[2], scope)
-    algorithm = scope["rloo"](n_total=4)  # type: ignore[operator]
+    algorithm = scope["mine"](n_total=4)  # type: ignore[operator]
     assert isinstance(algorithm, Algorithm)
     tree = RolloutTree("t", (1,))
     step = Step((5,), np.zeros(1, np.float32), np.zeros(1, np.float32))
@@ -58,6 +59,14 @@ def test_the_algorithm_example_is_an_algorithm() -> None:
     credit = algorithm.credit.assign(tree)
     assert credit.advantage[first] == pytest.approx(1.0)
     assert credit.advantage[second] == pytest.approx(-1.0)
+
+
+def test_the_laboratory_example_learns_from_where_its_comment_says(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(blocks("python")[3], {"__name__": "example"})
+    success = [float(value) for value in capsys.readouterr().out.strip(" []\n").split()]
+    assert len(success) == 21
+    assert success[0] == pytest.approx(0.06)
+    assert success[-1] > 0.3
 
 
 @pytest.mark.parametrize("example", blocks("python"))
@@ -71,6 +80,7 @@ def test_commands_presets_and_names_exist() -> None:
     for preset in re.findall(r"--config (\w+)", " ".join(blocks("bash"))):
         assert preset in preset_names()
     assert {"elpo", "grpo"} <= set(names())
+    assert [name for name in BUILT_IN if f"`{name}`" not in README] == []
 
 
 def test_paths_in_the_layout_exist() -> None:

@@ -199,3 +199,18 @@ def test_task_refs() -> None:
 def test_bad_settings(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         runner_of(ScriptedPolicy(), **change)
+
+
+def test_strategies_have_a_seed_of_their_own_for_every_prompt() -> None:
+    seen: list[int] = []
+
+    class Look(IndependentSampling):
+        async def grow(self, expander: Expander) -> SearchResult:
+            seen.append(expander.seed)
+            return await super().grow(expander)
+
+    with runner_of(ScriptedPolicy()) as runner:
+        for seed in (1, 1, 2):
+            runner.run(Look(1), [*tasks_of(3), TaskRef(index=0)], seed=seed)
+    first, again, other = seen[:4], seen[4:8], seen[8:]
+    assert first == again and len({*first, *other}) == 8 and min(seen) >= 0

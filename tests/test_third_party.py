@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from _runs import elpo, metrics, micro, python
 
+from elpo_agent.algorithms.registry import BUILT_IN
 from elpo_agent.training.saved_config import write_config
 
 PACKAGE = Path(__file__).parent / "third_party_algorithm"
@@ -37,10 +38,10 @@ import json, sys
 from elpo_agent import algorithms
 names = algorithms.names()
 assert "leave_one_out" not in sys.modules, "listing imports nothing"
-made = algorithms.load("rloo", n_total=6)
-print(json.dumps([names, list(algorithms.options("rloo")), made.name, made.strategy.n_total]))
+made = algorithms.load("others_mean", n_total=6)
+print(json.dumps([names, list(algorithms.options("others_mean")), made.name, made.strategy.n_total]))
 """
-    assert json.loads(python(code, installed)) == [["elpo", "grpo", "rloo"], ["n_total", "eps"], "rloo", 6]
+    assert json.loads(python(code, installed)) == [[*BUILT_IN, "others_mean"], ["n_total", "eps"], "others_mean", 6]
 
 
 def test_its_credit_is_the_reward_less_the_mean_of_the_others(installed: dict[str, str]) -> None:
@@ -49,7 +50,7 @@ import json
 from tests._scripted import broken, lost, tree_of, won
 from elpo_agent import algorithms
 tree = tree_of([-1, 0, 1, 0, 0, 0], {2: won(), 3: lost(), 4: lost(), 5: broken()})
-print(json.dumps(algorithms.load("rloo").credit.assign(tree).advantage.tolist()))
+print(json.dumps(algorithms.load("others_mean").credit.assign(tree).advantage.tolist()))
 """
     assert json.loads(python(code, installed)) == [0.0, 1.0, 1.0, -0.5, -0.5, 0.0]
 
@@ -57,13 +58,13 @@ print(json.dumps(algorithms.load("rloo").credit.assign(tree).advantage.tolist())
 def test_it_trains(installed: dict[str, str], tmp_path: Path) -> None:
     file, folder = tmp_path / "micro.yaml", tmp_path / "run"
     write_config(file, micro(folder, updates=2))
-    options = ["--algorithm.name", "rloo", "--algorithm.options", "{n_total: 8}"]
+    options = ["--algorithm.name", "others_mean", "--algorithm.options", "{n_total: 8}"]
     done = elpo("train", "--config", str(file), *options, env=installed)
     assert done.returncode == 0, done.stderr
-    assert "rloo, seed 0" in done.stdout
+    assert "others_mean, seed 0" in done.stdout
     lines = [r for r in metrics(folder) if r["kind"] == "train"]
     assert [r["rollouts"] for r in lines] == [16, 16]
     assert any(r["grad_norm"] > 0 for r in lines)
     refused = elpo("train", "--config", str(file), "--output", str(tmp_path / "x"), *options)
     assert refused.returncode == 1
-    assert refused.stderr == "elpo train: algorithm 'rloo' is unknown; known are elpo, grpo\n"
+    assert refused.stderr == f"elpo train: algorithm 'others_mean' is unknown; known are {', '.join(BUILT_IN)}\n"

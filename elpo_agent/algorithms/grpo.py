@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elpo_agent.algorithms.base import Algorithm
+from elpo_agent.algorithms.loss_setting import LossSetting, loss_options
 from elpo_agent.credit.rules import GroupRelativeCredit
 from elpo_agent.objective.clipping import ClippedObjective
 from elpo_agent.rollout.independent import IndependentSampling
@@ -15,6 +16,7 @@ def grpo(
     std_eps: float = 1e-6,
     eps_low: float = 0.2,
     eps_high: float = 0.2,
+    loss: LossSetting = None,
 ) -> Algorithm:
     """Independent rollouts, z-scored outcome rewards and a symmetric clip; no KL term, as ELPO's authors ran
     it.
@@ -27,6 +29,7 @@ def grpo(
         std_eps: added to the standard deviation; >= 0.
         eps_low: ratios below 1 - eps_low are clipped.
         eps_high: ratios above 1 + eps_high are clipped.
+        loss: further terms of the loss, see `LossOptions`.
 
     Raises:
         ValueError: an option is out of its range; the message names it.
@@ -35,5 +38,5 @@ def grpo(
         name="grpo",
         strategy=IndependentSampling(n_total),
         credit=GroupRelativeCredit(ddof=ddof, eps=std_eps),
-        objective=ClippedObjective(eps_low, eps_high),
+        objective=ClippedObjective(eps_low, eps_high, loss_options(loss)),
     )

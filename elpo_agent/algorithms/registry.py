@@ -16,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from elpo_agent.algorithms.base import Algorithm
+from elpo_agent.algorithms.shared import with_shared
 
 GROUP = "elpo.algorithms"
 
@@ -23,6 +24,21 @@ GROUP = "elpo.algorithms"
 BUILT_IN: Mapping[str, str] = {
     "elpo": "elpo_agent.algorithms.elpo:elpo",
     "grpo": "elpo_agent.algorithms.grpo:grpo",
+    "reinforce_pp": "elpo_agent.algorithms.reinforce_pp:reinforce_pp",
+    "reinforce_pp_baseline": "elpo_agent.algorithms.reinforce_pp:reinforce_pp_baseline",
+    "rloo": "elpo_agent.algorithms.rloo:rloo",
+    "dapo": "elpo_agent.algorithms.dapo:dapo",
+    "torl": "elpo_agent.algorithms.torl:torl",
+    "cir": "elpo_agent.algorithms.cir:cir",
+    "gigpo": "elpo_agent.algorithms.gigpo:gigpo",
+    "demyagent": "elpo_agent.algorithms.demyagent:demyagent",
+    "elpo_no_bel": "elpo_agent.algorithms.elpo:elpo_no_bel",
+    "elpo_no_branch": "elpo_agent.algorithms.elpo:elpo_no_branch",
+    "elpo_no_elc": "elpo_agent.algorithms.elpo:elpo_no_elc",
+    "arpo": "elpo_agent.algorithms.arpo:arpo",
+    "aepo": "elpo_agent.algorithms.aepo:aepo",
+    "tree_grpo": "elpo_agent.algorithms.tree_grpo:tree_grpo",
+    "elpo_plus": "elpo_agent.algorithms.elpo_plus:elpo_plus",
 }
 
 Factory = Callable[..., Algorithm]
@@ -34,7 +50,7 @@ def names() -> tuple[str, ...]:
 
 
 def options(name: str) -> Mapping[str, inspect.Parameter]:
-    """The options that `load(name, ...)` accepts, with their defaults and annotations.
+    """The options of the algorithm's own, with their defaults and annotations; `load` accepts `shared_options` too.
 
     Raises:
         ValueError: unknown or ambiguous name. ImportError: the algorithm's module cannot be imported.
@@ -43,12 +59,17 @@ def options(name: str) -> Mapping[str, inspect.Parameter]:
     return _accepted(_factory(name))
 
 
+def shared_options() -> Mapping[str, inspect.Parameter]:
+    """The options that every algorithm accepts, unless it has one of that name itself: see `with_shared`."""
+    return {n: p for n, p in inspect.signature(with_shared).parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
 def load(name: str, **given: Any) -> Algorithm:
     """Build an algorithm.
 
     Args:
         name: one of `names()`.
-        given: options of that algorithm; what is left out has its default.
+        given: options of that algorithm, and shared ones; what is left out has its default.
 
     Raises:
         ValueError: unknown or ambiguous name; an unknown, missing or out-of-range option.
@@ -58,20 +79,26 @@ def load(name: str, **given: Any) -> Algorithm:
     factory = _factory(name)
     accepted = _accepted(factory)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(factory).parameters.values())
-    unknown = sorted(given.keys() - accepted.keys())
+    shared = {} if open_ended else {n: given[n] for n in shared_options() if n in given and n not in accepted}
+    own = {n: value for n, value in given.items() if n not in shared}
+    unknown = sorted(own.keys() - accepted.keys())
     if unknown and not open_ended:
         known = ", ".join(_described(p) for p in accepted.values()) or "none"
-        raise ValueError(f"algorithm {name!r} has no option {', '.join(unknown)}; it accepts: {known}")
-    missing = [p.name for p in accepted.values() if p.default is p.empty and p.name not in given]
+        every = ", ".join(_described(p) for n, p in shared_options().items() if n not in accepted)
+        raise ValueError(
+            f"algorithm {name!r} has no option {', '.join(unknown)}; it accepts: {known}; "
+            f"and as every algorithm: {every}"
+        )
+    missing = [p.name for p in accepted.values() if p.default is p.empty and p.name not in own]
     if missing:
         raise ValueError(f"algorithm {name!r} needs the option {', '.join(missing)}; give it a value")
-    algorithm = factory(**given)
+    algorithm = factory(**own)
     if not isinstance(algorithm, Algorithm):
         raise TypeError(
             f"algorithm {name!r} returned a {type(algorithm).__name__}; "
             "its factory must return an elpo_agent.algorithms.Algorithm"
         )
-    return algorithm
+    return with_shared(algorithm, **shared) if shared else algorithm
 
 
 def _factory(name: str) -> Factory:

@@ -77,7 +77,7 @@ class TerminalDisplay:
 
 
 def summary_table(summary: dict[str, Any]) -> Table:
-    """Before and after, and what was spent, as the last thing a run prints."""
+    """Scores before and after."""
     table = Table(title=f"{summary['algorithm']}, seed {summary['seed']}")
     table.add_column("held-out tasks")
     for when in ("before", "after"):
@@ -98,12 +98,30 @@ def summary_table(summary: dict[str, Any]) -> Table:
     for label, key in (
         ("updates", "update"),
         ("updates with a learning signal", "updates_with_signal"),
-        ("rollouts completed", "rollouts"),
-        ("tokens generated", "generated_tokens"),
         ("localized steps", "localized"),
+    ):
+        table.add_row(label, "", f"{spent[key]:,}")
+    return table
+
+
+def budget_table(summary: dict[str, Any]) -> Table:
+    """What training used of its budget, evaluations not counted, as the last thing a run prints."""
+    spent = summary["spent"]
+    updates = max(1, spent["update"])
+    table = Table(title=f"budget used by {summary['algorithm']}")
+    table.add_column("training")
+    for name in ("in all", "per update"):
+        table.add_column(name, justify="right")
+    for label, key in (
+        ("prompts used", "prompts"),
+        ("rollouts completed", "rollouts"),
+        ("rollouts discarded", "discarded"),
+        ("rollouts handed on", "handed_on"),
+        ("tokens generated", "generated_tokens"),
         ("tool calls in training", "tool_calls"),
         ("tool errors in training", "tool_errors"),
     ):
-        table.add_row(label, "", f"{spent[key]:,}")
-    table.add_row("minutes of training", "", f"{spent['train_seconds'] / 60:.1f}")
+        table.add_row(label, f"{spent[key]:,}", f"{spent[key] / updates:,.1f}")
+    for label, key in (("seconds of rollouts", "rollout_seconds"), ("seconds of training", "train_seconds")):
+        table.add_row(label, f"{spent[key]:,.1f}", f"{spent[key] / updates:,.2f}")
     return table

@@ -43,7 +43,7 @@ def group_relative(rewards: ArrayLike, ddof: int = 1, eps: float = 1e-6) -> Floa
         _check_reward(f"rewards[{i}]", r)
     if values.size == 1:
         return values / (1.0 + eps)
-    return np.array(_standardize(values.tolist(), ddof, eps), dtype=np.float64)
+    return np.array(standardized(values.tolist(), ddof, eps), dtype=np.float64)
 
 
 def hierarchical(
@@ -79,16 +79,16 @@ def hierarchical(
     check_scale(ddof, eps)
     check_weight("lambda_tree", lambda_tree)
     children = children_of(parent)
-    rewards = _leaf_values(children, leaf_reward)
+    rewards = leaf_values(children, leaf_reward)
     reward = children_mean(children, rewards)
     branch = [0.0] * len(children)
     for i, group in enumerate(children):  # parents come first, so an inherited value is final
         if len(group) == 1:
             branch[group[0]] = branch[i]
         elif group:
-            for c, z in zip(group, _standardize([reward[c] for c in group], ddof, eps), strict=True):
+            for c, z in zip(group, standardized([reward[c] for c in group], ddof, eps), strict=True):
                 branch[c] = z
-    z_leaf = _standardize(list(rewards.values()), ddof, eps)
+    z_leaf = standardized(list(rewards.values()), ddof, eps)
     trajectory = leaves_mean(children, dict(zip(rewards, z_leaf, strict=True)))
     a_b, a_t = np.array(branch, dtype=np.float64), np.array(trajectory, dtype=np.float64)
     return NodeCredit(
@@ -105,8 +105,11 @@ def children_mean(children: Sequence[Sequence[int]], leaf_value: Mapping[int, fl
     for leaf, v in leaf_value.items():
         value[leaf] = v
     for i in range(len(children) - 1, -1, -1):
-        if children[i]:
-            value[i] = _mean([value[c] for c in children[i]])
+        group = children[i]
+        if len(group) == 1:
+            value[i] = value[group[0]]
+        elif group:
+            value[i] = exact_mean([value[c] for c in group])
     return value
 
 
@@ -137,7 +140,7 @@ def check_weight(name: str, value: float) -> None:
         raise ValueError(f"{name}={value} is not a weight; give a number from 0 to 1")
 
 
-def _leaf_values(children: Sequence[Sequence[int]], leaf_reward: Mapping[int, float]) -> dict[int, float]:
+def leaf_values(children: Sequence[Sequence[int]], leaf_reward: Mapping[int, float]) -> dict[int, float]:
     """The rewards in index order, checked against the tree."""
     n = len(children)
     if n == 1:
@@ -166,12 +169,12 @@ def _check_reward(field: str, value: float) -> None:
         raise ValueError(f"{field}={value} cannot enter a mean; give a finite reward of at most 1e300 in size")
 
 
-def _mean(values: list[float]) -> float:
+def exact_mean(values: Sequence[float]) -> float:
     """Mean independent of order, and exact where all values are equal."""
     return values[0] if min(values) == max(values) else math.fsum(values) / len(values)
 
 
-def _standardize(values: list[float], ddof: int, eps: float) -> list[float]:
+def standardized(values: list[float], ddof: int, eps: float) -> list[float]:
     """(v - mean) / (std + eps); exactly 0 for values that are equal up to rounding, or for fewer than 2."""
     if not values:
         return []

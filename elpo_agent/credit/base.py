@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -88,18 +89,38 @@ def spread(tree: RolloutTree, credit: NodeCredit) -> list[LeafCredit]:
 
 def broadcast(tree: RolloutTree, advantage: dict[int, float]) -> list[LeafCredit]:
     """Each leaf's advantage on all of its agent tokens, in the order of `advantage`."""
-    return [
-        LeafCredit(leaf, tuple(np.full(step_tokens(tree, node), value) for node in tree.path(leaf)))
-        for leaf, value in advantage.items()
-    ]
+    return [LeafCredit(leaf, _constant(tree, leaf, value)) for leaf, value in advantage.items()]
+
+
+def _constant(tree: RolloutTree, leaf: int, value: float) -> tuple[FloatArray, ...]:
+    """`value` on all agent tokens of a trajectory; steps of equal length share their array."""
+    lengths = [tree.step_tokens(node) for node in tree.path(leaf)]
+    made = {n: np.full(n, value) for n in set(lengths)}
+    return tuple(made[n] for n in lengths)
 
 
 def valid_leaves(tree: RolloutTree) -> list[int]:
-    """Leaves that infrastructure did not fail, in completion order."""
-    return [leaf for leaf in tree.leaves if tree.outcome(leaf).valid]
+    """Leaves that infrastructure did not fail and the strategy did not drop, in completion order."""
+    kept = tree.groups
+    return [leaf for leaf in tree.leaves if tree.outcome(leaf).valid and (not kept or leaf in kept)]
+
+
+def valid_returns(tree: RolloutTree) -> dict[int, float]:
+    """The return of every valid leaf, in completion order.
+
+    Raises:
+        ValueError: one is not finite.
+    """
+    returns = {leaf: tree.leaf_return(leaf) for leaf in valid_leaves(tree)}
+    for leaf, value in returns.items():
+        if not math.isfinite(value):
+            raise ValueError(
+                f"reward={value} of node {leaf} of task {tree.task_id!r} is not finite; "
+                "mend the environment's reward, or mark the outcome valid=False"
+            )
+    return returns
 
 
 def step_tokens(tree: RolloutTree, node: int) -> int:
     """Agent tokens of a node's step; 0 for the root."""
-    step = tree.nodes[node].step
-    return 0 if step is None else len(step.ids)
+    return tree.step_tokens(node)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from elpo_agent.credit.advantages import (
     hierarchical,
     leaves_mean,
 )
-from elpo_agent.credit.base import FloatArray, NodeCredit
+from elpo_agent.credit.base import FloatArray, NodeCredit, valid_returns
 from elpo_agent.tree import RolloutTree, children_of
 
 
@@ -43,9 +42,9 @@ class HierarchicalCredit:
         """Advantages over the valid part of `tree`; nodes without a valid leaf below them get 0."""
         kept, parent, rewards = valid_part(tree)
         if not rewards:
-            return _scatter(len(tree.nodes), kept, None)
+            return scatter(len(tree.nodes), kept, None)
         credit = hierarchical(parent, rewards, self.lambda_tree, eps=self.eps, ddof=self.ddof)
-        return _scatter(len(tree.nodes), kept, credit)
+        return scatter(len(tree.nodes), kept, credit)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class GroupRelativeCredit:
         """Advantages over the valid part of `tree`; nodes without a valid leaf below them get 0."""
         kept, parent, rewards = valid_part(tree)
         if not rewards:
-            return _scatter(len(tree.nodes), kept, None)
+            return scatter(len(tree.nodes), kept, None)
         children = children_of(parent)
         scores = group_relative(list(rewards.values()), self.ddof, self.eps)
         advantage = np.array(leaves_mean(children, dict(zip(rewards, scores.tolist(), strict=True))))
@@ -79,11 +78,11 @@ class GroupRelativeCredit:
             trajectory=advantage,
             advantage=advantage.copy(),
         )
-        return _scatter(len(tree.nodes), kept, credit)
+        return scatter(len(tree.nodes), kept, credit)
 
 
 def valid_part(tree: RolloutTree) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, float]]:
-    """The tree without leaves whose outcome is invalid or missing, and without branches that held only such.
+    """The tree without leaves that are invalid or were dropped, and without branches that held only such.
 
     Returns:
         kept: indices in `tree` of the nodes that stay, ascending, (k,).
@@ -94,26 +93,19 @@ def valid_part(tree: RolloutTree) -> tuple[NDArray[np.int64], NDArray[np.int64],
         ValueError: a valid leaf's return is not finite.
     """
     parents = tree.parents()
+    returns = valid_returns(tree)
     keep = np.zeros(len(tree.nodes), dtype=np.bool_)
-    for leaf in tree.leaves:
-        outcome = tree.outcome(leaf)
-        if outcome.valid and not math.isfinite(tree.leaf_return(leaf)):
-            raise ValueError(
-                f"reward={tree.leaf_return(leaf)} of node {leaf} of task {tree.task_id!r} is not finite; "
-                "mend the environment's reward, or mark the outcome valid=False"
-            )
-        i = leaf if outcome.valid else -1
+    for i in returns:
         while i >= 0 and not keep[i]:
             keep[i] = True
             i = int(parents[i])
     kept = np.flatnonzero(keep).astype(np.int64)
     renumbered = np.cumsum(keep) - 1
     parent = np.where(kept > 0, renumbered[parents[kept]], -1).astype(np.int64)
-    rewards = {int(renumbered[leaf]): tree.leaf_return(leaf) for leaf in tree.leaves if keep[leaf]}
-    return kept, parent, rewards
+    return kept, parent, {int(renumbered[leaf]): value for leaf, value in returns.items()}
 
 
-def _scatter(n: int, kept: NDArray[np.int64], credit: NodeCredit | None) -> NodeCredit:
+def scatter(n: int, kept: NDArray[np.int64], credit: NodeCredit | None) -> NodeCredit:
     """`credit` of the kept nodes at their places among `n`; 0 elsewhere."""
 
     def full(values: FloatArray | None) -> FloatArray:

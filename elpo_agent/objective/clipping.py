@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from elpo_agent.objective.base import NodeBounds, TokenBatch
+from elpo_agent.objective.options import LossOptions
 from elpo_agent.objective.scope import at_or_below, first_all_failed
 from elpo_agent.rollout.base import SearchResult
 from elpo_agent.tree import RolloutTree
@@ -20,15 +21,17 @@ Scope = Literal["critical", "first_all_failed"]
 
 @dataclass(frozen=True)
 class ClippedObjective:
-    """Clipped surrogate with one range for all tokens; a mean over tokens, then over trajectories; no KL.
+    """Clipped surrogate with one range for all tokens.
 
     Attributes:
         eps_low: ratios below 1 - eps_low are clipped; in [0, 1).
         eps_high: ratios above 1 + eps_high are clipped; >= 0.
+        options: further terms and the aggregation; by default none, and a mean over tokens, then over trajectories.
     """
 
     eps_low: float = 0.2
     eps_high: float = 0.2
+    options: LossOptions = field(default_factory=LossOptions)
 
     def __post_init__(self) -> None:
         _check_range(self.eps_low, self.eps_high)
@@ -40,8 +43,8 @@ class ClippedObjective:
     def loss(
         self, logprobs: Tensor, batch: TokenBatch, entropies: Tensor | None = None
     ) -> tuple[Tensor, dict[str, float]]:
-        """Sum over the rows of each row's mean token loss, and `clip_statistics`."""
-        return _summed_loss(logprobs, batch, self.eps_low)
+        """See `elpo_agent.objective.token_loss.weighted_loss`."""
+        return _weighted_loss(logprobs, batch, entropies, self.options, self.eps_low)
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,14 @@ class ErrorLocalizedClipping:
         scope: which tokens. "critical": the subtrees under the critical nodes that the search found, these
             included (the paper's text). "first_all_failed": for each failed leaf, from the earliest node on
             its path below which every sampled leaf failed (what the paper's Figure 4 counts).
+        options: further terms and the aggregation; by default none, and a mean over tokens, then over trajectories.
     """
 
     eps_low: float = 0.2
     eps_high: float = 0.315
     eps_elc: float = 0.115
     scope: Scope = "critical"
+    options: LossOptions = field(default_factory=LossOptions)
 
     def __post_init__(self) -> None:
         _check_range(self.eps_low, self.eps_high)
@@ -84,8 +89,8 @@ class ErrorLocalizedClipping:
     def loss(
         self, logprobs: Tensor, batch: TokenBatch, entropies: Tensor | None = None
     ) -> tuple[Tensor, dict[str, float]]:
-        """Sum over the rows of each row's mean token loss, and `clip_statistics`."""
-        return _summed_loss(logprobs, batch, self.eps_low)
+        """See `elpo_agent.objective.token_loss.weighted_loss`."""
+        return _weighted_loss(logprobs, batch, entropies, self.options, self.eps_low)
 
     def _starts(self, tree: RolloutTree, result: SearchResult) -> set[int]:
         """Nodes from which the bound is relaxed."""
@@ -103,13 +108,13 @@ def _constant(tree: RolloutTree, low: float, high: float) -> NodeBounds:
     return NodeBounds(low=np.full(n, low, dtype=np.float64), high=np.full(n, high, dtype=np.float64))
 
 
-def _summed_loss(logprobs: Tensor, batch: TokenBatch, usual_low: float) -> tuple[Tensor, dict[str, float]]:
+def _weighted_loss(
+    logprobs: Tensor, batch: TokenBatch, entropies: Tensor | None, options: LossOptions, usual_low: float
+) -> tuple[Tensor, dict[str, float]]:
     # Here, so that algorithms can be listed and built without torch.
-    from elpo_agent.objective.surrogate import clip_statistics, clipped_surrogate, sequence_mean
+    from elpo_agent.objective.token_loss import weighted_loss
 
-    terms = (logprobs, batch.old_logprobs, batch.advantages, batch.mask, batch.eps_low, batch.eps_high)
-    loss = sequence_mean(clipped_surrogate(*terms), batch.mask).sum()
-    return loss, clip_statistics(*terms, usual_low=usual_low)
+    return weighted_loss(logprobs, batch, options, usual_low=usual_low, entropies=entropies)
 
 
 def _check_range(eps_low: float, eps_high: float) -> None:

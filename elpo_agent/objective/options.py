@@ -23,7 +23,7 @@ class LossOptions:
         dual_clip: c > 1: where A < 0 the token loss is at most -c A (PPO's dual clip); None for no such bound.
         kl_coef: weight of the KL term towards the reference policy in the loss; >= 0, 0 needs no reference.
         kl: its estimator.
-        importance_cap: truncated importance sampling against engine mismatch: token losses are multiplied by
+        importance_cap: truncated importance sampling against engine mismatch: the surrogate is multiplied by
             min(pi_learner_old / pi_engine, cap), and ratios taken against the learner's own old log-probabilities;
             None trusts the engine's.
         entropy_coef: weight of the policy's mean entropy, which is maximised; >= 0.

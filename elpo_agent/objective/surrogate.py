@@ -19,7 +19,7 @@ def log_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
             f"{tuple(mask.shape)} differ in shape; give (B, T) for each"
         )
     agent = mask.bool()
-    dtype = torch.promote_types(logprobs.dtype, torch.float32)
+    dtype = torch.promote_types(torch.promote_types(logprobs.dtype, old_logprobs.dtype), torch.float32)
     new = torch.where(agent, logprobs, 0.0).to(dtype)
     old = torch.where(agent, old_logprobs, 0.0).to(dtype)
     return (new - old).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
@@ -32,18 +32,33 @@ def clipped_surrogate(
     mask: Tensor,
     eps_low: Tensor,
     eps_high: Tensor,
+    *,
+    dual_clip: float | None = None,
+    gradient_above: bool = False,
 ) -> Tensor:
     """Per-token loss -min(rho A, clip(rho, 1 - eps_low, 1 + eps_high) A), (B, T); 0 where `mask` is 0.
 
-    rho = exp(clamp(l - l_old, -20, 20)). All arguments are (B, T); the bounds may differ from token to token.
+    rho = exp(clamp(l - l_old, -20, 20)). All tensors are (B, T); the bounds may differ from token to token.
     The gradient is -rho A where the clip is not active and 0 where it is.
+
+    Args:
+        dual_clip: c > 1; where A < 0 the loss is at most -c A, and without gradient there (Ye et al., arXiv
+            1912.09729, equation 5).
+        gradient_above: where A > 0 and rho > 1 + eps_high the value stays, with the gradient -(1 + eps_high) A in
+            place of 0 (AEPO: the bound is (1 + eps_high) rho / sg(rho)).
     """
     agent = mask.bool()
     ratio = log_ratio(logprobs, old_logprobs, mask).exp()
     a = torch.where(agent, advantages, 0.0).to(ratio.dtype)
-    low, high = eps_low.to(ratio.dtype), eps_high.to(ratio.dtype)
-    clipped = torch.clamp(ratio, min=1.0 - low, max=1.0 + high)
-    return -torch.where(agent, torch.minimum(ratio * a, clipped * a), 0.0)
+    low = 1.0 - torch.where(agent, eps_low, 0.0).to(ratio.dtype)
+    high = 1.0 + torch.where(agent, eps_high, 0.0).to(ratio.dtype)
+    clipped = torch.clamp(ratio, min=low, max=high)
+    if gradient_above:
+        clipped = torch.where(ratio > high, high * (ratio / ratio.detach()), clipped)
+    value = torch.minimum(ratio * a, clipped * a)
+    if dual_clip is not None:
+        value = torch.where(a < 0, torch.maximum(value, dual_clip * a), value)
+    return -torch.where(agent, value, 0.0)
 
 
 def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -66,8 +81,8 @@ def clip_statistics(
     Returns:
         tokens: number of agent tokens.
         ratio_mean: mean importance ratio.
-        clip_low: share of tokens with A < 0 and rho < 1 - eps_low, whose gradient the lower bound removes.
-        clip_high: share of tokens with A > 0 and rho > 1 + eps_high, whose gradient the upper bound removes.
+        clip_low: share of tokens with A < 0 and rho < 1 - eps_low, which the lower bound clips.
+        clip_high: share of tokens with A > 0 and rho > 1 + eps_high, which the upper bound clips.
         approx_kl: the estimator rho - 1 - log rho of KL(old || new); >= 0.
         relaxed: share of tokens whose eps_low exceeds `usual_low`.
     """

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from elpo_agent.policy import Policy, SampledTurn, SampleRequest
+from elpo_agent.rollout.budget import Account
 
 # Trips round the event loop between "everybody waits" and the call. Coroutines that were just woken, and
 # those that they wake in turn, get to say what they want; a strategy nests a few tasks at most.
@@ -21,6 +22,12 @@ class _Waiting:
     key: WalkerKey
     request: SampleRequest
     answer: asyncio.Future[list[SampledTurn]]
+    tokens: Account
+
+    @property
+    def prepaid(self) -> int:
+        """Tokens that the request takes at most."""
+        return self.request.n * self.request.max_new_tokens
 
 
 class Batcher:
@@ -29,6 +36,9 @@ class Batcher:
     Requests are ordered by their keys, not by arrival, so the same requests make the same batch whatever
     the tools' timing was. The one exception is `patience_s`: a walker held up longer than that (a slow tool)
     is no longer waited for, which can change the last bits of what the others get.
+
+    Tokens are reserved when a batch goes out, in the order of the keys, and settled when it comes back, so that what
+    a request gets of a scarce budget does not depend on timing either.
 
     The policy runs in the event loop's own thread: everybody waits for it anyway.
 
@@ -58,16 +68,21 @@ class Batcher:
             self._live -= 1
             self._changed()
 
-    async def sample(self, key: WalkerKey, request: SampleRequest) -> list[SampledTurn]:
-        """The request's `n` turns, from the next batch.
+    async def sample(self, key: WalkerKey, request: SampleRequest, tokens: Account | None = None) -> list[SampledTurn]:
+        """The request's `n` turns, from the next batch, or fewer where the tokens for more are not to be had now.
+
+        A request is put off to a later batch while what others reserved may yet come back. With less than one
+        turn left for good, that turn is sampled with a smaller `max_new_tokens`; with nothing left, none is.
 
         Args:
             key: the request's place in the batch; different for all requests that are open at a time.
             request: what to sample.
+            tokens: what the turns are charged to; None samples all of them.
         Raises:
             BaseException: whatever the policy raised, for everybody in the batch.
         """
-        entry = _Waiting(key, request, asyncio.get_running_loop().create_future())
+        answer = asyncio.get_running_loop().create_future()
+        entry = _Waiting(key, request, answer, Account(None) if tokens is None else tokens)
         self._waiting.append(entry)
         self._changed()
         try:
@@ -103,11 +118,39 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch = [w for w in batch if not w.answer.done()]
-        if not batch:
-            return
+        batch, put_off = self._reserve([w for w in batch if not w.answer.done()])
+        if batch:
+            self._serve(batch)
+        if put_off:
+            self._waiting += put_off
+            self._changed()
+
+    def _reserve(self, batch: Sequence[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
+        """The requests that can be served now, as far as their tokens reach, and those that must wait for others."""
+        served: list[_Waiting] = []
+        put_off: list[_Waiting] = []
+        for w in batch:
+            left = w.tokens.left
+            if left is not None and left < w.prepaid:
+                turns, limit = left // w.request.max_new_tokens, w.request.max_new_tokens
+                if turns == 0 and w.tokens.reserved:
+                    put_off.append(w)
+                    continue
+                if turns == 0:
+                    turns, limit = min(1, left), max(1, left)
+                w = replace(w, request=replace(w.request, n=turns, max_new_tokens=limit))
+            if w.request.n == 0:
+                w.answer.set_result([])
+                continue
+            w.tokens.reserve(w.prepaid)
+            served.append(w)
+        return served, put_off
+
+    def _serve(self, batch: Sequence[_Waiting]) -> None:
         try:
             turns = self._call([w.request for w in batch])
+            for w, own in zip(batch, turns, strict=True):
+                w.tokens.settle(w.prepaid, sum(len(turn.ids) for turn in own))
         except BaseException as error:
             # The event loop logs and drops what its callbacks raise, even a test runner's time-out: unless the
             # waiters get it, they wait for ever.
@@ -124,5 +167,11 @@ class Batcher:
         given, wanted = [len(own) for own in turns], [r.n for r in requests]
         if given != wanted:
             raise RuntimeError(f"the policy returned {given} turns for requests of n={wanted}; these must be equal")
+        for request, own in zip(requests, turns, strict=True):
+            longest = max(len(turn.ids) for turn in own)
+            if longest > request.max_new_tokens:
+                raise RuntimeError(
+                    f"the policy returned a turn of {longest} tokens for max_new_tokens={request.max_new_tokens}"
+                )
         self.batch_sizes.append(sum(wanted))
         return turns

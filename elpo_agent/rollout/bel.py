@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from elpo_agent.rollout.base import Anchor, Expander, Localization, SearchResult
+from elpo_agent.rollout.bayesian import BayesianSearch, StepBelief
 from elpo_agent.rollout.draw import Draw, check_n_total
-from elpo_agent.rollout.entropy import (
-    PathEntropy,
-    Rounding,
-    check_counts,
-    path_entropy,
-    suffix_count,
-    tool_steps,
-)
+from elpo_agent.rollout.entropy import PathEntropy, Rounding, check_counts, suffix_count, tool_steps
+from elpo_agent.rollout.failures import any_success, check_reference_options, choose_reference, collect_failures
 from elpo_agent.tree import RolloutTree
 
-Search = Literal["printed", "inclusive"]
+Search = Literal["printed", "inclusive", "bayesian"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,8 @@ class BinaryErrorLocalization:
     * search="inclusive" runs `while L <= R` and sets R = m - 1, which is what the paper's Figure 4 shows:
       every answer rests on a probe, and K + 1 (the final answer step) is returned when every prefix is
       recoverable.
+    * search="bayesian" weighs failures instead of believing them, and takes the likeliest step: see
+      `elpo_agent.rollout.bayesian`. It is no part of the paper.
     * K = 0: nothing to localize; no critical step.
     * The budget ends inside a search: as printed, t_crit = L. The localization is marked as not closed.
     * Probes that infrastructure failed are no evidence. An anchor with no valid probe ends its search without
@@ -51,6 +48,7 @@ class BinaryErrorLocalization:
         search: see above.
         entropy_window: tokens of a turn, from its start, that count for its entropy; None for all of them.
         rounding: of the real-valued number of suffixes.
+        bayesian: how search="bayesian" goes about it; the others do not look at it.
     """
 
     n_total: int = 16
@@ -61,50 +59,35 @@ class BinaryErrorLocalization:
     search: Search = "inclusive"
     entropy_window: int | None = None
     rounding: Rounding = "nearest"
+    bayesian: BayesianSearch = field(default_factory=BayesianSearch)
 
     def __post_init__(self) -> None:
         check_n_total(self.n_total)
         check_counts(self.x_min, self.x_max, self.beta)
-        if self.b_max < 1:
-            raise ValueError(f"b_max={self.b_max} collects no failure to search; give at least 1")
-        if self.search not in ("printed", "inclusive"):
-            raise ValueError(f"search={self.search!r} is unknown; give 'printed' or 'inclusive'")
-        if self.rounding not in ("nearest", "floor", "ceil"):
+        check_reference_options(self.b_max, self.entropy_window)
+        if self.search not in get_args(Search):
+            raise ValueError(f"search={self.search!r} is unknown; give 'printed', 'inclusive' or 'bayesian'")
+        if self.rounding not in get_args(Rounding):
             raise ValueError(f"rounding={self.rounding!r} is unknown; give 'nearest', 'floor' or 'ceil'")
-        if self.entropy_window is not None and self.entropy_window < 1:
-            raise ValueError(
-                f"entropy_window={self.entropy_window} selects no token; give at least 1, or None for whole turns"
-            )
 
     async def grow(self, expander: Expander) -> SearchResult:
         """Run Algorithm 1 on the expander's tree until the budget is spent or nothing more is given."""
         draw = Draw(expander, self.n_total)
         found: list[Localization] = []
         while draw.left:
-            failures = await self._collect(draw, expander.tree)
+            failures = await collect_failures(draw, expander.tree, self.b_max)
             if not failures:
                 break
             found.append(await self._localize(draw, expander.tree, failures))
         return SearchResult(tuple(found))
 
-    async def _collect(self, draw: Draw, tree: RolloutTree) -> list[int]:
-        """Full rollouts until `b_max` failed or the budget is spent; the failed leaves, oldest first."""
-        failures: list[int] = []
-        while len(failures) < self.b_max and draw.left:
-            # At least this many are still needed, so asking for them at once samples no more than one by one.
-            leaves = await draw.sample(0, self.b_max - len(failures))
-            outcomes = ((leaf, tree.outcome(leaf)) for leaf in leaves)
-            failures += [leaf for leaf, outcome in outcomes if outcome.valid and not outcome.success]
-        return failures
-
     async def _localize(self, draw: Draw, tree: RolloutTree, failures: Sequence[int]) -> Localization:
-        """Choose the reference among `failures` and bisect its tool steps."""
-        entropies = {leaf: path_entropy(tree, leaf, self.entropy_window) for leaf in failures}
-        rises = {leaf: h.rise for leaf, h in entropies.items() if h.rise is not None}
-        if not rises:
+        """Choose the reference among `failures` and search its tool steps."""
+        chosen = choose_reference(tree, failures, self.entropy_window)
+        if chosen is None:
             return Localization(failures[0], n_candidates=0, critical_step=None, critical_node=None)
-        reference = max(rises, key=lambda leaf: rises[leaf])
-        return await self._bisect(draw, tree, reference, entropies[reference])
+        search = self._weigh if self.search == "bayesian" else self._bisect
+        return await search(draw, tree, *chosen)
 
     async def _bisect(self, draw: Draw, tree: RolloutTree, reference: int, h: PathEntropy) -> Localization:
         anchors: list[Anchor] = []
@@ -113,11 +96,10 @@ class BinaryErrorLocalization:
         low, high = 1, k
         while self._open(low, high) and draw.left:
             m = (low + high) // 2
-            x = suffix_count(h.after_tool[m - 1], h.root, self.x_min, self.x_max, self.beta, self.rounding)
-            probes = await draw.sample(nodes[m - 1], x)
+            probes = await draw.sample(nodes[m - 1], self._suffixes(h, m))
             if not probes:
                 break
-            recovered = _any_success(tree, probes)
+            recovered = any_success(tree, probes)
             anchors.append(Anchor(m, nodes[m - 1], tuple(probes), recovered))
             if recovered is None:
                 return Localization(reference, k, None, None, tuple(anchors), closed=False)
@@ -128,11 +110,33 @@ class BinaryErrorLocalization:
         closed = not self._open(low, high)
         return Localization(reference, k, low, nodes[low - 1], tuple(anchors), closed)
 
+    async def _weigh(self, draw: Draw, tree: RolloutTree, reference: int, h: PathEntropy) -> Localization:
+        anchors: list[Anchor] = []
+        nodes = [*tool_steps(tree, reference), reference]
+        k = len(nodes) - 1
+        belief = StepBelief.before(k, self.bayesian.recovery)
+        step, probability = belief.likeliest()
+        left = draw.left if self.bayesian.max_probes is None else self.bayesian.max_probes
+        while probability < self.bayesian.certainty and left and draw.left:
+            m = belief.best_anchor()
+            probes = await draw.sample(nodes[m - 1], min(left, self._suffixes(h, m)))
+            if not probes:
+                break
+            left -= len(probes)
+            recovered = any_success(tree, probes)
+            anchors.append(Anchor(m, nodes[m - 1], tuple(probes), recovered))
+            if recovered is None:
+                return Localization(reference, k, None, None, tuple(anchors), closed=False)
+            valid = [outcome.success for outcome in map(tree.outcome, probes) if outcome.valid]
+            belief = belief.after(m, sum(valid), len(valid) - sum(valid))
+            step, probability = belief.likeliest()
+        closed = probability >= self.bayesian.certainty
+        posterior = tuple(belief.probabilities().tolist())
+        return Localization(reference, k, step, nodes[step - 1], tuple(anchors), closed, posterior)
+
+    def _suffixes(self, h: PathEntropy, m: int) -> int:
+        """How many suffixes anchor `m` asks for."""
+        return suffix_count(h.after_tool[m - 1], h.root, self.x_min, self.x_max, self.beta, self.rounding)
+
     def _open(self, low: int, high: int) -> bool:
         return low < high if self.search == "printed" else low <= high
-
-
-def _any_success(tree: RolloutTree, leaves: Sequence[int]) -> bool | None:
-    """Whether any valid one of `leaves` succeeded; None when none is valid."""
-    valid = [outcome for outcome in map(tree.outcome, leaves) if outcome.valid]
-    return any(outcome.success for outcome in valid) if valid else None

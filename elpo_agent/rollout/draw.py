@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from elpo_agent.rollout.base import Expander
+from collections.abc import Sequence
+from typing import cast
+
+from elpo_agent.rollout.base import Expander, SideBySide
 
 
 class Draw:
@@ -30,6 +33,29 @@ class Draw:
         leaves = await self._expander.expand(node, n)
         self._left = self._left - len(leaves) if leaves else 0
         return leaves
+
+    async def sample_each(self, requests: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """`sample(node, n)` for each of `requests`, all under way at once where the expander can do that.
+
+        The budget goes to the earlier requests first, and nodes are numbered as if they had been made in turn.
+        """
+        left, granted = self.left, []
+        for node, n in requests:
+            granted.append((node, max(0, min(n, left))))
+            left -= granted[-1][1]
+        asked = [(node, n) for node, n in granted if n]
+        answers = iter(await expand_each(self._expander, asked))
+        leaves = [next(answers) if n else [] for _, n in granted]
+        refused = any(n and not new for (_, n), new in zip(granted, leaves, strict=True))
+        self._left = 0 if refused else self._left - sum(map(len, leaves))
+        return leaves
+
+
+async def expand_each(expander: Expander, requests: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """`expander.expand(node, n)` for each of `requests`, at once where it can do that."""
+    if hasattr(expander, "expand_each"):  # a protocol's isinstance would take longer than the expansion of a toy
+        return await cast(SideBySide, expander).expand_each(requests)
+    return [await expander.expand(node, n) for node, n in requests]
 
 
 def check_n_total(n_total: int) -> None:

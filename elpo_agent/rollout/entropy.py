@@ -10,9 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from elpo_agent.tree import RolloutTree, Step
+from elpo_agent.tree import RolloutTree
 
 Rounding = Literal["nearest", "floor", "ceil"]
 
@@ -63,12 +61,18 @@ def path_entropy(tree: RolloutTree, leaf: int, window: int | None = None) -> Pat
     return PathEntropy(root, tuple(after_tool))
 
 
-def mean_entropy(step: Step, window: int | None = None) -> float:
-    """Mean entropy of a turn's tokens (its first `window`, where given); 0 for a turn without tokens."""
-    if window is not None and window < 1:
-        raise ValueError(f"entropy_window={window} selects no token; give at least 1, or None for whole turns")
-    values = np.asarray(step.entropies, dtype=np.float64)[:window]
-    return float(values.mean()) if values.size else 0.0
+def summed_entropy(tree: RolloutTree, node: int, window: int | None = None) -> float:
+    """Sum of the entropies of a step's tokens (of its first `window`, where given); 0 for a turn without tokens.
+
+    Raises:
+        ValueError: an entropy is not finite.
+    """
+    value = tree.summed_entropy(node, window)
+    if not math.isfinite(value):
+        raise ValueError(
+            f"entropies of node {node} of task {tree.task_id!r} sum to {value}; the engine must return finite entropies"
+        )
+    return value
 
 
 def suffix_count(
@@ -89,7 +93,7 @@ def suffix_count(
         ValueError: not 1 <= x_min <= x_max, or an entropy or beta is not finite.
     """
     check_counts(x_min, x_max, beta)
-    x = x_min + (x_max - x_min) * _sigmoid(beta * (h_tool_m - h_root))
+    x = x_min + (x_max - x_min) * sigmoid(beta * (h_tool_m - h_root))
     if not math.isfinite(x):
         raise ValueError(f"h_tool_m={h_tool_m} and h_root={h_root} give no count; both must be finite")
     match rounding:
@@ -111,9 +115,9 @@ def check_counts(x_min: int, x_max: int, beta: float) -> None:
 
 
 def _turn_entropy(tree: RolloutTree, node: int, window: int | None) -> float:
-    step = tree.nodes[node].step
-    assert step is not None  # only the root has none
-    value = mean_entropy(step, window)
+    if window is not None and window < 1:
+        raise ValueError(f"entropy_window={window} selects no token; give at least 1, or None for whole turns")
+    value = tree.mean_entropy(node, window)
     if not math.isfinite(value):
         raise ValueError(
             f"entropies of node {node} of task {tree.task_id!r} average to {value}; "
@@ -122,7 +126,7 @@ def _turn_entropy(tree: RolloutTree, node: int, window: int | None) -> float:
     return value
 
 
-def _sigmoid(x: float) -> float:
+def sigmoid(x: float) -> float:
     """1 / (1 + exp(-x)) without overflow."""
     if x >= 0:
         return 1.0 / (1.0 + math.exp(-x))

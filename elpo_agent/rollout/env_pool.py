@@ -129,6 +129,21 @@ class EnvPool:
             finally:
                 self.release(conversation)
 
+    def call_counter(self) -> Callable[[str], int]:
+        """Says of a turn's text how many tool calls it asks for; to be had once an episode has begun.
+
+        Raises:
+            ValueError: the environments have no `protocol`, which reads turns.
+        """
+        env = self._members[0].env
+        try:
+            protocol = env.get_wrapper_attr("protocol")
+        except AttributeError as error:
+            raise ValueError(
+                f"budget.tool_calls needs an environment with a `protocol` that reads turns; {env} has none"
+            ) from error
+        return lambda text: len(protocol.parse(text).calls)
+
     async def step(self, conversation: Conversation, action: str, keep: bool) -> StepResult:
         """Take one assistant turn.
 
@@ -169,15 +184,14 @@ class EnvPool:
         if own is not None:
             own.busy = True
             return own
-        idle = [m for m in self._members if not m.busy]
-        free = [m for m in idle if m.holder is None]
-        if free:
-            member = free[0]
+        free = next((m for m in self._members if m.holder is None and not m.busy), None)
+        if free is not None:
+            member = free
         elif len(self._members) < self._max_envs:
             member = _Member(self._make_env())
             self._members.append(member)
         else:
-            member = min(idle, key=lambda m: m.used)
+            member = min((m for m in self._members if not m.busy), key=lambda m: m.used)
         member.busy = True
         victim, member.holder, conversation.member = member.holder, conversation, member
         if victim is not None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from elpo_agent.policy import SampledTurn, SampleRequest
-from elpo_agent.rollout.base import Budget
 from elpo_agent.rollout.batcher import Batcher
+from elpo_agent.rollout.budget import Budget
 from elpo_agent.rollout.env_pool import Conversation, EnvPool, InfrastructureError, StepResult
 from elpo_agent.rollout.progress import Watch
 from elpo_agent.tree import Outcome, RolloutTree, Step
@@ -20,6 +20,8 @@ from elpo_agent.tree import Outcome, RolloutTree, Step
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_STRATEGY = 2**31  # no rollout has this number: the strategy's own randomness is none that a turn is sampled with
 
 
 class Codec(Protocol):
@@ -63,7 +65,12 @@ class Walk:
 
 
 class PromptExpander:
-    """The `Expander` of one prompt."""
+    """The `Expander` of one prompt.
+
+    It asks the budget before each turn is sampled (tokens, through the batcher, and time) and before each turn goes to
+    the environment (tool calls). A trajectory that is refused ends there, and so does one whose turn was cut because
+    fewer than `max_new_tokens` were left: its outcome is not valid and names the limit.
+    """
 
     def __init__(
         self,
@@ -80,6 +87,7 @@ class PromptExpander:
         n_messages: int,
         keep_snapshots: bool,
         watch: Watch,
+        count_calls: Callable[[str], int] | None = None,
     ) -> None:
         self.tree = tree
         self.budget = budget
@@ -89,6 +97,8 @@ class PromptExpander:
         self._n_messages = {0: n_messages}  # of the chat at a node
         self._keep = keep_snapshots
         self._watch = watch
+        self._count_calls = count_calls  # of a turn; only where tool calls are limited
+        self.seed = int(np.random.SeedSequence([*seed_key, _STRATEGY]).generate_state(1, np.uint64)[0])
         self._rollouts = 0
         self._last_commit: asyncio.Future[None] | None = None
 
@@ -111,6 +121,7 @@ class PromptExpander:
         done = self._last_commit = asyncio.get_running_loop().create_future()
         try:
             walks = await self._walks(node, n, first)
+            self.budget.give_back(n - len(walks))
             if before is not None:
                 await before
             leaves = [self._commit(node, walk) for walk in walks]
@@ -124,11 +135,20 @@ class PromptExpander:
         )
         return leaves
 
+    async def expand_each(self, requests: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """See `SideBySide.expand_each`."""
+        return await run_all([self.expand(node, n) for node, n in requests])
+
     async def _walks(self, node: int, n: int, first: int) -> list[Walk]:
         prefix, depth = self.tree.prefix_ids(node), self.tree.nodes[node].depth + 1
+        turns: list[SampledTurn] = []
         with self._batcher.walker():
-            # One request for all siblings: their prefix is computed once.
-            turns = await self._sample(prefix, n, first, depth)
+            # One request for all siblings: their prefix is computed once. Several only where tokens are short.
+            while len(turns) < n:
+                more = await self._sample(prefix, n - len(turns), first + len(turns), depth)
+                if not more:
+                    break
+                turns += more
         return await run_all([self._walk(node, prefix, depth, first + j, turn) for j, turn in enumerate(turns)])
 
     async def _walk(self, node: int, prefix: tuple[int, ...], depth: int, rollout: int, turn: SampledTurn) -> Walk:
@@ -140,6 +160,10 @@ class PromptExpander:
             try:
                 while True:
                     text = self._codec.turn_text(turn.ids)
+                    refused = self._refused(turn, text)
+                    if refused is not None:
+                        steps.append((_step(turn, text), None, n_messages))
+                        return Walk(steps, _cut(refused))
                     try:
                         result = await self._pool.step(conversation, text, self._keep)
                     except InfrastructureError as error:
@@ -155,22 +179,36 @@ class PromptExpander:
                         feedback = self._codec.feedback_ids(new, self._tools, closed=closed)
                         prefix = prefix + turn.ids + feedback
                         if not self._limits.fits(len(prefix)):
-                            outcome, feedback = Outcome(reward=0.0, success=False, truncated=True), ()
+                            outcome = Outcome(reward=0.0, success=False, truncated=True)
                     n_messages = len(messages)
-                    step = _step(turn, text, feedback, result, last=outcome is not None)
-                    if outcome is not None:
-                        steps.append((step, None, n_messages))
-                        return Walk(steps, outcome)
-                    steps.append((step, result.snapshot, n_messages))
                     depth += 1
-                    (turn,) = await self._sample(prefix, 1, rollout, depth)
+                    more = [] if outcome is not None else await self._sample(prefix, 1, rollout, depth)
+                    if outcome is None and not more:
+                        outcome = _cut("seconds" if self.budget.out_of_time else "tokens")
+                    if outcome is not None:
+                        steps.append((_step(turn, text, (), result), None, n_messages))
+                        return Walk(steps, outcome)
+                    steps.append((_step(turn, text, feedback, result, last=False), result.snapshot, n_messages))
+                    (turn,) = more
             finally:
                 self._pool.release(conversation)
 
-    def _sample(self, prefix: tuple[int, ...], n: int, rollout: int, depth: int) -> Awaitable[list[SampledTurn]]:
+    async def _sample(self, prefix: tuple[int, ...], n: int, rollout: int, depth: int) -> list[SampledTurn]:
+        """Up to `n` turns; none where the budget gives none."""
+        if self.budget.out_of_time:
+            return []
         seed = np.random.SeedSequence([*self._seed_key, rollout, depth]).generate_state(1, np.uint64)
         request = SampleRequest(prefix, n, int(seed[0]), self._limits.max_new_tokens, self._limits.temperature)
-        return self._batcher.sample((self._position, rollout, depth), request)
+        return await self._batcher.sample((self._position, rollout, depth), request, self.budget.tokens)
+
+    def _refused(self, turn: SampledTurn, text: str) -> str | None:
+        """The limit that keeps a turn from the environment, if any; otherwise its tool calls are charged."""
+        cut = turn.finish == "length" and len(turn.ids) < self._limits.max_new_tokens
+        if cut and self.budget.tokens.used_up:
+            return "tokens"
+        if self._count_calls is not None and not self.budget.charge_calls(self._count_calls(text)):
+            return "tool_calls"
+        return None
 
     def _commit(self, node: int, walk: Walk) -> int:
         """Add a finished trajectory to the tree; returns its leaf."""
@@ -208,6 +246,10 @@ def _outcome(result: StepResult) -> Outcome | None:
         answer=result.info["answer"],
         valid=bool(result.info.get("valid", True)),
     )
+
+
+def _cut(limit: str) -> Outcome:
+    return Outcome(reward=0.0, success=False, truncated=True, valid=False, limit=limit)
 
 
 async def run_all(work: Sequence[Awaitable[T]]) -> list[T]:

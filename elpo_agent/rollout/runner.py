@@ -13,8 +13,9 @@ import gymnasium as gym
 
 from elpo_agent.interrupts import run_coroutine
 from elpo_agent.policy import Policy
-from elpo_agent.rollout.base import Budget, RolloutStrategy, SearchResult
+from elpo_agent.rollout.base import RolloutStrategy, SearchResult
 from elpo_agent.rollout.batcher import Batcher
+from elpo_agent.rollout.budget import NO_LIMITS, Budget, BudgetLimits
 from elpo_agent.rollout.env_pool import EnvPool
 from elpo_agent.rollout.expander import Codec, PromptExpander, TurnLimits, run_all
 from elpo_agent.rollout.progress import Progress, TreeMetrics, Watch, tree_metrics
@@ -120,6 +121,9 @@ class Runner:
         tasks: Sequence[TaskRef],
         seed: int,
         on_progress: Callable[[Progress], None] | None = None,
+        *,
+        limits: BudgetLimits = NO_LIMITS,
+        rollouts: Sequence[int] | None = None,
     ) -> list[tuple[RolloutTree, SearchResult]]:
         """Grow a tree for each task; results in the order of `tasks`.
 
@@ -132,11 +136,13 @@ class Runner:
             tasks: what to reset the environments to.
             seed: >= 0.
             on_progress: called after every expansion and every finished prompt, in the calling thread.
+            limits: of each prompt's budget, beside its rollouts. `seconds` makes equal runs differ.
+            rollouts: completed rollouts that each task may have; `strategy.n_total` for all of them by default.
         Raises:
             Exception: whatever the policy, the strategy or a bug raised. A failing sandbox raises only when
                 it cannot even begin an episode; later it makes the trajectory's outcome invalid.
         """
-        return run_coroutine(lambda: self.arun(strategy, tasks, seed, on_progress))
+        return run_coroutine(lambda: self.arun(strategy, tasks, seed, on_progress, limits=limits, rollouts=rollouts))
 
     async def arun(
         self,
@@ -144,10 +150,16 @@ class Runner:
         tasks: Sequence[TaskRef],
         seed: int,
         on_progress: Callable[[Progress], None] | None = None,
+        *,
+        limits: BudgetLimits = NO_LIMITS,
+        rollouts: Sequence[int] | None = None,
     ) -> list[tuple[RolloutTree, SearchResult]]:
         """`run` for callers that are inside an event loop already."""
         if seed < 0:
             raise ValueError(f"seed={seed} must be 0 or more")
+        totals = [strategy.n_total] * len(tasks) if rollouts is None else list(rollouts)
+        if len(totals) != len(tasks):
+            raise ValueError(f"rollouts has {len(totals)} numbers for {len(tasks)} tasks; give one for each")
         if isinstance(self.policy, _Caching):
             self.policy.reset_cache()  # an equal run must find an equal cache
         self._pool.begin()
@@ -155,10 +167,10 @@ class Runner:
         watch = Watch(len(tasks), on_progress)
         seen: Counter[TaskRef] = Counter()
         prompts = []
-        for position, task in enumerate(tasks):
+        for position, (task, total) in enumerate(zip(tasks, totals, strict=True)):
             seed_key = (seed, task.key, seen[task])
             seen[task] += 1
-            prompts.append(self._prompt(strategy, task, position, seed_key, batcher, watch))
+            prompts.append(self._prompt(strategy, task, position, seed_key, batcher, watch, total, limits))
         try:
             return await run_all(prompts)
         finally:
@@ -172,6 +184,8 @@ class Runner:
         seed_key: tuple[int, int, int],
         batcher: Batcher,
         watch: Watch,
+        total: int,
+        limits: BudgetLimits,
     ) -> tuple[RolloutTree, SearchResult]:
         with batcher.walker():
             info, tools, snapshot = await self._pool.reset(task.options)
@@ -180,7 +194,7 @@ class Runner:
         tree.nodes[0].snapshot = snapshot
         expander = PromptExpander(
             tree=tree,
-            budget=Budget(strategy.n_total),
+            budget=Budget(total, limits),
             codec=self.codec,
             tools=tools,
             pool=self._pool,
@@ -191,6 +205,7 @@ class Runner:
             n_messages=len(messages),
             keep_snapshots=bool(getattr(strategy, "branches", True)),
             watch=watch,
+            count_calls=None if limits.tool_calls is None else self._pool.call_counter(),
         )
         if self._limits.fits(len(tree.prompt_ids)):
             result = await strategy.grow(expander)

@@ -35,6 +35,7 @@ def tree_to_json(tree: RolloutTree, result: SearchResult) -> dict[str, Any]:
             for node in tree.nodes[1:]
             if node.step is not None
         ],
+        "groups": [[leaf, group] for leaf, group in tree.groups.items()],
         "localizations": [asdict(found) for found in result.localizations],
     }
 
@@ -52,6 +53,7 @@ def tree_from_json(data: Mapping[str, Any]) -> tuple[RolloutTree, SearchResult]:
         for node in data["nodes"]:
             outcome = None if node["outcome"] is None else Outcome(**node["outcome"])
             tree.add(node["parent"], _step_from_json(node), outcome=outcome)
+        tree.groups.update((int(leaf), int(group)) for leaf, group in data.get("groups", ()))
         found = tuple(_localization_from_json(item) for item in data["localizations"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a rollout tree written by tree_to_json: {error!r}") from error
@@ -93,4 +95,5 @@ def _float32(values: Any) -> NDArray[np.float32]:
 
 def _localization_from_json(data: Mapping[str, Any]) -> Localization:
     anchors = tuple(Anchor(**{**anchor, "probes": tuple(anchor["probes"])}) for anchor in data["anchors"])
-    return Localization(**{**data, "anchors": anchors})
+    posterior = tuple(data.get("posterior", ()))
+    return Localization(**{**data, "anchors": anchors, "posterior": posterior})

@@ -21,6 +21,7 @@ from elpo_agent.engines.loading import without_progress_bars
 _PREFIX = "update_"
 _PARTIAL = ".partial-"
 _STATE = "state.json"
+_REPLAYED = "replayed.pt"
 
 
 class DiskFullError(OSError):
@@ -63,8 +64,11 @@ class RunState:
         update: RL updates finished.
         updates_with_signal: those in which some trajectory had a non-zero advantage.
         metrics_bytes, trees_bytes: length of the logs at that moment; resuming cuts them back to it.
-        rollouts, generated_tokens, tool_calls, tool_errors, localized: spent and counted so far.
-        train_seconds: wall-clock time of training so far.
+        prompts, rollouts, generated_tokens, tool_calls, tool_errors, localized: spent and counted so far.
+        discarded: rollouts that were spent and not trained on.
+        handed_on: rollouts spent on further prompts, of what others had left.
+        rollout_seconds: wall-clock time of rollouts so far.
+        train_seconds: wall-clock time of training so far, rollouts included.
         results: scores of the evaluations that were finished, by when they were made.
         config: the run's configuration, for comparison when resuming.
     """
@@ -73,20 +77,32 @@ class RunState:
     updates_with_signal: int = 0
     metrics_bytes: int = 0
     trees_bytes: int = 0
+    prompts: int = 0
     rollouts: int = 0
     generated_tokens: int = 0
     tool_calls: int = 0
     tool_errors: int = 0
     localized: int = 0
+    discarded: int = 0
+    handed_on: int = 0
+    rollout_seconds: float = 0.0
     train_seconds: float = 0.0
     results: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] | None = None
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState, keep: int
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: RunState,
+    keep: int,
+    replayed: Any | None = None,
 ) -> Path:
     """Write `folder/update_NNNNNN` atomically and drop all but the last `keep`.
+
+    Args:
+        replayed: what the next update trains on once more, as tensors and plain values; None where nothing is.
 
     Raises:
         DiskFullError: earlier checkpoints are untouched.
@@ -101,6 +117,8 @@ def save_checkpoint(
             partial.mkdir()
             _write(partial / "model.pt", model.state_dict())
             _write(partial / "optimizer.pt", optimizer.state_dict())
+            if replayed is not None:
+                _write(partial / _REPLAYED, replayed)
             (partial / _STATE).write_text(json.dumps(asdict(state), indent=2))
             _sync(partial / _STATE)
             _sync(partial)
@@ -140,6 +158,12 @@ def load_weights(
     model.load_state_dict(torch.load(checkpoint / "model.pt", map_location=device, weights_only=True))
     if optimizer is not None:
         optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location=device, weights_only=True))
+
+
+def load_replayed(checkpoint: Path) -> Any | None:
+    """What `save_checkpoint` was given as `replayed`."""
+    path = checkpoint / _REPLAYED
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
 def save_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from elpo_agent.rollout.budget import BudgetLimits
 from elpo_agent.training.sft import SftConfig
 
 
@@ -44,12 +45,39 @@ class AlgorithmConfig:
     """Which algorithm, by its name in the entry-point group `elpo.algorithms`.
 
     Attributes:
-        name: "elpo", "grpo", or one that another package adds.
+        name: one of this package's, such as "elpo" or "grpo", or one that another package adds.
         options: its own keyword options, e.g. {n_total: 16, search: printed}.
     """
 
     name: str = "elpo"
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """What rollouts may use up beside their number (the algorithm's `n_total`); null is no limit.
+
+    Attributes:
+        tokens: generated tokens.
+        tool_calls: tool calls, counted as turns ask for them.
+        seconds: wall time; the one limit that makes equal runs differ.
+        per: "prompt", or "update": then tokens and tool calls are divided evenly between its prompts.
+    """
+
+    tokens: int | None = None
+    tool_calls: int | None = None
+    seconds: float | None = None
+    per: str = "prompt"
+
+    def __post_init__(self) -> None:
+        if self.per not in ("prompt", "update"):
+            raise ValueError(f"rollout.budget.per={self.per!r} is unknown; choose prompt or update")
+        _ = self.limits  # checks them
+
+    @property
+    def limits(self) -> BudgetLimits:
+        """The limits, of each prompt or of all together."""
+        return BudgetLimits(self.tokens, self.tool_calls, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -62,6 +90,7 @@ class RolloutConfig:
         max_context: a trajectory that would need more tokens than this is truncated.
         temperature: sampling temperature, > 0.
         tool_threads: tools that run at once.
+        budget: what rollouts may use up beside their number.
     """
 
     prompts: int = 16
@@ -69,6 +98,7 @@ class RolloutConfig:
     max_context: int = 4096
     temperature: float = 1.0
     tool_threads: int = 8
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
 
     def __post_init__(self) -> None:
         if self.prompts < 1 or self.tool_threads < 1:
@@ -80,6 +110,8 @@ class RolloutConfig:
                 f"rollout.max_new_tokens={self.max_new_tokens} and rollout.max_context={self.max_context} leave no "
                 "room for a prompt; give max_context > max_new_tokens >= 1"
             )
+        if self.budget.per == "update":
+            self.budget.limits.divided(self.prompts)
 
 
 @dataclass(frozen=True)

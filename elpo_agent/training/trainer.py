@@ -18,31 +18,33 @@ from elpo_agent.algorithms import Algorithm, registry
 from elpo_agent.credit.base import leaf_credits
 from elpo_agent.evaluation.evaluate import evaluate
 from elpo_agent.evaluation.scores import summarize
-from elpo_agent.rollout.base import SearchResult
-from elpo_agent.rollout.runner import Runner, TaskRef
+from elpo_agent.rollout.runner import TaskRef
 from elpo_agent.rollout.serialization import tree_to_json
 from elpo_agent.training.checkpoint import (
     RunState,
     discard_leftovers,
     list_checkpoints,
+    load_replayed,
     load_state,
     load_weights,
     save_checkpoint,
     save_model,
     write_atomic,
 )
+from elpo_agent.training.collection import Collector, Pair, training_env
 from elpo_agent.training.config import TrainConfig
 from elpo_agent.training.demonstrations import expert_rows
-from elpo_agent.training.figures import rollout_figures
 from elpo_agent.training.learner import Learner, scheduled_lr
+from elpo_agent.training.reference import Reference, needs_reference
+from elpo_agent.training.replay import from_state, positives, to_state
 from elpo_agent.training.rows import TrainingRow, tree_rows
 from elpo_agent.training.run_folder import RunFolder, RunFolderError
 from elpo_agent.training.saved_config import differences, read_settings, settings, write_config
 from elpo_agent.training.session import Session, env_factory, task_count
 from elpo_agent.training.sft import SftProgress, train_sft
+from elpo_agent.training.spending import advanced, update_figures
 from elpo_agent.training.tasks import update_indices
 from elpo_agent.training.trackers import TensorBoardTracker, Tracker, WandbTracker
-from elpo_agent.tree import RolloutTree
 
 
 class Display(Protocol):
@@ -99,6 +101,8 @@ class Trainer:
         self.algorithm = _algorithm(config)
         self.path = output_folder(config)
         self.state = RunState(config=settings(config))
+        self.reference: Reference | None = None
+        self._replayed: list[list[TrainingRow]] = []  # the next update trains on them once more
 
     def run(self) -> dict[str, Any]:
         """Train to the last update; returns what summary.json holds."""
@@ -128,6 +132,7 @@ class Trainer:
         )
         if checkpoint is not None:
             load_weights(checkpoint, session.model, learner.optimizer, session.device)
+            self._replayed = from_state(load_replayed(checkpoint) or [])
             session.policy.weights_updated()
             self.display.note(f"resumed from {checkpoint.name}")
         folder.open_logs(
@@ -135,6 +140,8 @@ class Trainer:
         )
         if checkpoint is None:
             self._cold_start(session, tasks)
+        self.reference = self._frozen(session, folder, resumed=checkpoint is not None)
+        if checkpoint is None:
             self._evaluate(session, folder, "before", eval_tasks)
             self._save(folder, session, learner)
         self._train(session, learner, folder, tasks, eval_tasks)
@@ -143,7 +150,7 @@ class Trainer:
 
     def _task_counts(self) -> tuple[int | None, int | None]:
         """Tasks to train on and to evaluate on, None where endless; what is wrong with the data shows here."""
-        tasks = task_count(env_factory(self.config.env, evaluating=False))
+        tasks = task_count(env_factory(training_env(self.config.env, self.algorithm, 0.0), evaluating=False))
         config = self.config.eval
         if config.tasks <= 0:
             return tasks, 0
@@ -212,6 +219,22 @@ class Trainer:
             train_sft(session.model, rows, cold.optimization, pad_id=session.pad_id, on_update=show)
         session.policy.weights_updated()
 
+    def _frozen(self, session: Session, folder: RunFolder, *, resumed: bool) -> Reference | None:
+        """The model as it was when reinforcement learning began, where the algorithm compares with it."""
+        if not needs_reference(self.algorithm):
+            return None
+        reference = Reference(
+            session.model,
+            pad_id=session.pad_id,
+            temperature=self.config.rollout.temperature,
+            micro_batch_tokens=self.config.learner.micro_batch_tokens,
+        )
+        if resumed:
+            reference.load(folder.path)
+        else:
+            reference.save(folder.path)
+        return reference
+
     def _evaluate(self, session: Session, folder: RunFolder, when: str, size: int | None) -> None:
         """Sampled and greedy scores on the held-out tasks."""
         config = self.config.eval
@@ -247,12 +270,10 @@ class Trainer:
         self, session: Session, learner: Learner, folder: RunFolder, tasks: int | None, eval_tasks: int | None
     ) -> None:
         config = self.config
-        make_env = env_factory(config.env, evaluating=False)
         self.display.phase("training", config.updates, self.state.update)
-        conversations = config.rollout.prompts * self.algorithm.strategy.n_total
-        with session.runner(config.rollout, make_env, config.rollout.temperature, conversations) as runner:
+        with Collector(session, config, self.algorithm, tasks) as collector:
             while self.state.update < config.updates:
-                self._update(session, learner, folder, runner, tasks)
+                self._update(session, learner, folder, collector)
                 done = self.state.update
                 if config.eval.every and done % config.eval.every == 0 and done < config.updates:
                     self._evaluate(session, folder, f"update {done}", eval_tasks)
@@ -260,38 +281,55 @@ class Trainer:
                 if done % config.checkpoint_every == 0 or done == config.updates:
                     self._save(folder, session, learner)
 
-    def _update(self, session: Session, learner: Learner, folder: RunFolder, runner: Runner, tasks: int | None) -> None:
+    def _update(self, session: Session, learner: Learner, folder: RunFolder, collector: Collector) -> None:
         config, update = self.config, self.state.update
         started = time.monotonic()
-        seed = int(np.random.SeedSequence([config.seed, 3, update]).generate_state(1)[0])
-        refs = [TaskRef(i) for i in update_indices(update, config.rollout.prompts, tasks, config.seed)]
-        pairs = runner.run(self.algorithm.strategy, refs, seed=seed)
+        collected = collector.collect(update, self.state.prompts)
         rolled = time.monotonic()
         lr = scheduled_lr(config.learner, update, config.updates)
-        stats = learner.update(self._rows(pairs), lr=lr, seed=seed)
+        groups = learner.prepared(self._rows([collected.pairs[i] for i in collected.kept]))
+        seed = int(np.random.SeedSequence([config.seed, 3, update]).generate_state(1)[0])
+        stats = learner.update([*groups, *self._replayed] or [[]], lr=lr, seed=seed)
+        if self.algorithm.replay_weight:
+            self._replayed = positives(groups, self.algorithm.replay_weight)
         session.policy.weights_updated()
         ended = time.monotonic()
-        figures = rollout_figures(pairs)
-        self.state = _advance(self.state, figures, ended - started, learned=stats.get("live_rows", 0.0) > 0)
+        figures = update_figures(collected, groups)
         times = {"seconds_rollout": rolled - started, "seconds_learn": ended - rolled}
+        self.state = advanced(
+            self.state,
+            figures,
+            rollout_seconds=rolled - started,
+            learn_seconds=ended - rolled,
+            learned=stats.get("live_rows", 0.0) > 0,
+        )
         folder.log({"kind": "train", "update": update + 1, "lr": lr, **figures, **stats, **times})
         if config.save_trees_every and update % config.save_trees_every == 0:
-            for tree, result in pairs:
+            for tree, result in collected.pairs:
                 folder.log_tree({"update": update + 1, **tree_to_json(tree, result)})
         self.display.advance(update + 1, {**figures, **stats})
 
-    def _rows(self, pairs: Sequence[tuple[RolloutTree, SearchResult]]) -> list[list[TrainingRow]]:
+    def _rows(self, pairs: Sequence[Pair]) -> list[list[TrainingRow]]:
         """What each prompt gives to train on: nothing, where no rollout came to a valid end."""
-        credited = leaf_credits(self.algorithm.credit, [tree for tree, _ in pairs])
+        trees = [tree for tree, _ in pairs]
+        reference = None if self.reference is None else self.reference.logprobs(trees)
+        credited = leaf_credits(self.algorithm.credit, trees, reference)
         return [
-            tree_rows(tree, given, self.algorithm.objective.bounds(tree, result))
+            tree_rows(tree, given, self.algorithm.objective.bounds(tree, result), reference)
             for (tree, result), given in zip(pairs, credited, strict=True)
         ]
 
     def _save(self, folder: RunFolder, session: Session, learner: Learner) -> None:
         metrics_bytes, trees_bytes = folder.sync()
         self.state = replace(self.state, metrics_bytes=metrics_bytes, trees_bytes=trees_bytes)
-        save_checkpoint(folder.checkpoints, session.model, learner.optimizer, self.state, self.config.keep_checkpoints)
+        save_checkpoint(
+            folder.checkpoints,
+            session.model,
+            learner.optimizer,
+            self.state,
+            self.config.keep_checkpoints,
+            to_state(self._replayed) if self.algorithm.replay_weight else None,
+        )
 
     def _warn_if_nothing_was_learned(self) -> None:
         if self.state.update > 0 and self.state.updates_with_signal == 0:
@@ -316,20 +354,6 @@ class Trainer:
         }
         write_atomic(folder.path / "summary.json", json.dumps(summary, indent=2))
         return summary
-
-
-def _advance(state: RunState, figures: dict[str, float], seconds: float, *, learned: bool) -> RunState:
-    return replace(
-        state,
-        update=state.update + 1,
-        updates_with_signal=state.updates_with_signal + learned,
-        rollouts=state.rollouts + int(figures["rollouts"]),
-        generated_tokens=state.generated_tokens + int(figures["generated_tokens"]),
-        tool_calls=state.tool_calls + int(figures["tool_calls"]),
-        tool_errors=state.tool_errors + int(figures["tool_errors"]),
-        localized=state.localized + int(figures["localized"]),
-        train_seconds=state.train_seconds + seconds,
-    )
 
 
 @contextmanager

@@ -25,6 +25,6 @@ class LeaveOneOutCredit:
         return NodeCredit(reward=zeros, branch=zeros, trajectory=advantage, advantage=advantage)
 
 
-def rloo(*, n_total: int = 4, eps: float = 0.2) -> Algorithm:
+def others_mean(*, n_total: int = 4, eps: float = 0.2) -> Algorithm:
     """Independent rollouts, leave-one-out advantages, clipped ratios."""
-    return Algorithm("rloo", IndependentSampling(n_total), LeaveOneOutCredit(), ClippedObjective(eps, eps))
+    return Algorithm("others_mean", IndependentSampling(n_total), LeaveOneOutCredit(), ClippedObjective(eps, eps))

@@ -1,0 +1,277 @@
+"""Agentic reinforcement learning with exact ground truth: learning curves, gradients, localizations and rankings.
+
+    python -m benchmarks.laboratory [--arms grpo,elpo,...] [--families irr_8_.06,...] [--seeds 20] [--updates 120]
+        [--processes 2] [--cache FOLDER] [--json PATH] [--pictures FOLDER]
+
+For every family and arm the learning rate is chosen on four seeds (the best mean of both areas below; the grid grows
+until the best is inside it), then fresh seeds are run, the same worlds for all arms. Two areas under the curve of exact
+mean success: over completed rollouts, and over a budget of generated steps, which is 60% of what GRPO generates. Tables
+show differences to GRPO x 1000 in paired seeds with 95% intervals, and in how many families the interval lies above or
+below zero. `--cache` keeps every finished pair of family and arm, so that an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks.laboratory_arms import ARMS
+from benchmarks.laboratory_statistics import Difference, mean_while_spending
+from elpo_envs.exact import FAMILIES
+
+BASELINE = "grpo"
+GRID = (0.04, 0.08, 0.16)
+_LOWER, _HIGHER = (0.02, 0.01), (0.24, 0.36)
+TUNING_SEEDS = tuple(range(1000, 1004))
+STEP_SHARE = 0.6
+_STEP_BUDGET_TUNING = 0.6  # of the most that independent sampling could take, while GRPO's own is not known
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run for each pair of family and arm."""
+
+    seeds: int
+    updates: int
+    rollouts: int = 128
+
+    @property
+    def budget(self) -> int:
+        """Completed rollouts of a run."""
+        return self.updates * self.rollouts
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One arm in one family: the chosen learning rate, and its fresh runs.
+
+    Attributes:
+        tuning: mean area of every learning rate that was tried.
+        success: (seeds, updates + 1).
+        steps, rollouts: (seeds, updates).
+    """
+
+    arm: str
+    family: str
+    lr: float
+    tuning: Mapping[str, float]
+    success: NDArray[np.float64]
+    steps: NDArray[np.int64]
+    rollouts: NDArray[np.int64]
+
+
+def run_pair(arm: str, family: str, plan: Plan) -> Pair:
+    """Tune and run one pair; the same arguments give the same figures."""
+    import torch
+
+    from elpo_agent.laboratory.learning import Run, Settings, learn
+
+    torch.set_num_threads(1)
+    algorithm, chosen = ARMS[arm](), FAMILIES[family]
+    settings = Settings(updates=plan.updates, rollouts=plan.rollouts)
+    areas: dict[float, float] = {}
+
+    def tune(lrs: Sequence[float]) -> None:
+        curves = learn(algorithm, chosen, [Run(seed, lr) for lr in lrs for seed in TUNING_SEEDS], settings)
+        by_rollouts = mean_while_spending(curves.success, curves.rollouts, plan.budget)
+        by_steps = mean_while_spending(curves.success, curves.steps, _STEP_BUDGET_TUNING * plan.budget * chosen.steps)
+        for lr, both in zip(lrs, ((by_rollouts + by_steps) / 2).reshape(len(lrs), -1).mean(axis=1), strict=True):
+            areas[lr] = float(both)
+
+    tune(GRID)
+    for more in _LOWER:
+        if max(areas, key=areas.__getitem__) == min(areas):
+            tune([more])
+    for more in _HIGHER:
+        if max(areas, key=areas.__getitem__) == max(areas):
+            tune([more])
+    lr = max(areas, key=areas.__getitem__)
+    curves = learn(algorithm, chosen, [Run(seed, lr) for seed in range(plan.seeds)], settings)
+    tuning = {str(tried): area for tried, area in sorted(areas.items())}
+    return Pair(arm, family, lr, tuning, curves.success, curves.steps, curves.rollouts)
+
+
+class Cache:
+    """Finished pairs in a folder; a changed plan has other files."""
+
+    def __init__(self, folder: Path | None, plan: Plan) -> None:
+        self._folder, self._plan = folder, plan
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, arm: str, family: str) -> Path:
+        assert self._folder is not None
+        key = json.dumps([arm, family, asdict(self._plan)])
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+
+    def get(self, arm: str, family: str) -> Pair | None:
+        """The pair, where it is finished."""
+        if self._folder is None or not self._path(arm, family).exists():
+            return None
+        with np.load(self._path(arm, family), allow_pickle=False) as saved:
+            told = json.loads(str(saved["told"]))
+            return Pair(**told, success=saved["success"], steps=saved["steps"], rollouts=saved["rollouts"])
+
+    def put(self, pair: Pair) -> None:
+        """Keep a finished pair."""
+        if self._folder is None:
+            return
+        path = self._path(pair.arm, pair.family)
+        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+        told = json.dumps({"arm": pair.arm, "family": pair.family, "lr": pair.lr, "tuning": dict(pair.tuning)})
+        with unfinished.open("wb") as file:
+            np.savez_compressed(file, told=told, success=pair.success, steps=pair.steps, rollouts=pair.rollouts)
+        unfinished.replace(path)
+
+
+def run_all(arms: Sequence[str], families: Sequence[str], plan: Plan, processes: int, cache: Cache) -> list[Pair]:
+    """Every pair, from the cache or computed."""
+    found: list[Pair] = []
+    missing = []
+    for family in families:
+        for arm in arms:
+            pair = cache.get(arm, family)
+            if pair is None:
+                missing.append((arm, family))
+            else:
+                found.append(pair)
+    with ProcessPoolExecutor(processes) as pool, Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("laboratory", total=len(missing))
+        futures = [pool.submit(run_pair, arm, family, plan) for arm, family in missing]
+        for future in as_completed(futures):
+            pair = future.result()
+            cache.put(pair)
+            found.append(pair)
+            progress.update(bar, advance=1, description=f"{pair.family}, {pair.arm}")
+    return found
+
+
+def areas(pairs: Sequence[Pair], plan: Plan) -> dict[tuple[str, str], dict[str, NDArray[np.float64]]]:
+    """Per arm and family, and per seed: both areas, and generated steps relative to GRPO's."""
+    baseline = {pair.family: pair for pair in pairs if pair.arm == BASELINE}
+    out = {}
+    for pair in pairs:
+        total = baseline[pair.family].steps.sum(axis=1).mean()
+        out[pair.arm, pair.family] = {
+            "rollouts": mean_while_spending(pair.success, pair.rollouts, plan.budget),
+            "steps": mean_while_spending(pair.success, pair.steps, STEP_SHARE * total),
+            "cost": pair.steps.sum(axis=1) / total,
+        }
+    return out
+
+
+def compare(
+    pairs: Sequence[Pair], arms: Sequence[str], families: Sequence[str], plan: Plan, baseline: str = BASELINE
+) -> dict[str, Any]:
+    """Differences to `baseline` of every arm, by family and over all, as JSON values."""
+    found = areas(pairs, plan)
+    out: dict[str, Any] = {}
+    for arm in arms:
+        if arm == baseline:
+            continue
+        row: dict[str, Any] = {}
+        for what in ("rollouts", "steps"):
+            by_family = {
+                family: Difference.of(found[arm, family][what] - found[baseline, family][what]) for family in families
+            }
+            verdicts = [one.verdict for one in by_family.values()]
+            row[what] = {
+                "mean": float(np.mean([one.mean for one in by_family.values()])),
+                "win": verdicts.count("win"),
+                "tie": verdicts.count("tie"),
+                "loss": verdicts.count("loss"),
+                "families": {family: [one.mean, one.half_width] for family, one in by_family.items()},
+            }
+        row["cost"] = float(np.mean([found[arm, family]["cost"].mean() for family in families]))
+        row["lr"] = {pair.family: pair.lr for pair in pairs if pair.arm == arm}
+        out[arm] = row
+    return out
+
+
+def table(result: Mapping[str, Any], baseline: str) -> Table:
+    """Differences in the mean over the families, and how many of them are wins, ties and losses."""
+    shown = Table(title=f"differences to {baseline} x 1000 (wins/ties/losses over families)")
+    for column in ("arm", "equal rollouts", "equal steps", "steps per rollout"):
+        shown.add_column(column, justify="left" if column == "arm" else "right")
+    for arm, row in result.items():
+        cells = [f"{1000 * row[w]['mean']:+.0f} ({row[w]['win']}/{row[w]['tie']}/{row[w]['loss']})" for w in _WHATS]
+        shown.add_row(arm, *cells, f"{row['cost']:.2f}")
+    return shown
+
+
+_WHATS = ("rollouts", "steps")
+_SHOWN = ("grpo", "elpo", "grpo, fair", "elpo_plus", "oracle")
+
+
+def draw(result: Mapping[str, Any], pairs: Sequence[Pair], families: Sequence[str], folder: Path) -> None:
+    """Write laboratory_differences.png, one for each baseline, and laboratory_curves.png."""
+    from benchmarks.laboratory_pictures import draw_curves, draw_differences
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for baseline, rows in result.items():
+        tail = "" if baseline == BASELINE else "_fair"
+        draw_differences(rows, baseline, folder / f"laboratory_differences{tail}.png")
+    arms = [arm for arm in _SHOWN if any(pair.arm == arm for pair in pairs)]
+    curves: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = {name: {} for name in families}
+    for pair in pairs:
+        steps = np.concatenate([[0.0], pair.steps.mean(axis=0).cumsum()])
+        curves[pair.family][pair.arm] = steps, pair.success.mean(axis=0)
+    draw_curves(curves, arms, folder / "laboratory_curves.png")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", default=",".join(ARMS), help="separated by semicolons or, without any, by commas")
+    parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--updates", type=int, default=120)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--pictures", type=Path, help="folder for laboratory_*.png; needs matplotlib")
+    parser.add_argument("--finished", action="store_true", help="compute nothing: families whose arms are all cached")
+    own = parser.parse_args(argv)
+    arms = list(ARMS) if own.arms == ",".join(ARMS) else own.arms.split(";" if ";" in own.arms else ",")
+    families = own.families.split(",")
+    for name, given, known in (("--arms", arms, ARMS), ("--families", families, FAMILIES)):
+        if unknown := sorted(set(given) - set(known)):
+            parser.error(f"{name} has the unknown {unknown[0]!r}; choose of {'; '.join(known)}")
+    arms = [BASELINE, *(arm for arm in arms if arm != BASELINE)]
+    plan = Plan(own.seeds, own.updates)
+    cache = Cache(own.cache, plan)
+    if own.finished:
+        families = [family for family in families if all(cache.get(arm, family) for arm in arms)]
+        if not families:
+            parser.error("--finished: the cache holds no family with all of these arms")
+    pairs = run_all(arms, families, plan, own.processes, cache)
+    result = {BASELINE: compare(pairs, arms, families, plan)}
+    fair = "grpo, fair"
+    if fair in arms:
+        result[fair] = compare(pairs, [arm for arm in arms if arm != BASELINE], families, plan, fair)
+    console = Console(width=120)
+    for baseline, rows in result.items():
+        console.print(table(rows, baseline))
+    if own.pictures:
+        draw(result, pairs, families, own.pictures)
+    if own.json:
+        text = json.dumps({"plan": asdict(plan), "families": families, "differences": result}, indent=1)
+        unfinished = own.json.with_suffix(".tmp")
+        unfinished.write_text(text + "\n")
+        unfinished.replace(own.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""What an update trains on: its prompts, in one round or several, and which of their trees are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from elpo_agent.algorithms import Algorithm
+from elpo_agent.credit.base import valid_leaves
+from elpo_agent.rollout.base import SearchResult
+from elpo_agent.rollout.budget import BudgetLimits
+from elpo_agent.rollout.runner import Runner, TaskRef, tree_metrics
+from elpo_agent.training.config import EnvConfig, RolloutConfig, TrainConfig
+from elpo_agent.training.session import Session, env_factory
+from elpo_agent.training.tasks import task_indices
+from elpo_agent.tree import RolloutTree
+
+Pair = tuple[RolloutTree, SearchResult]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One update's rollouts.
+
+    Attributes:
+        pairs: a tree and what its strategy found, for each prompt used, in the order of the prompts.
+        kept: indices of those that are trained on.
+        handed_on: rollouts completed from what other prompts of the update had left.
+    """
+
+    pairs: tuple[Pair, ...]
+    kept: tuple[int, ...]
+    handed_on: int
+
+
+def training_env(config: EnvConfig, algorithm: Algorithm, done: float) -> EnvConfig:
+    """The environment to train in when the share `done` of the run, in [0, 1], is behind it."""
+    if algorithm.tool_budget is None:
+        return config
+    return replace(config, kwargs={**config.kwargs, "max_tool_calls": algorithm.tool_budget(done)})
+
+
+def is_mixed(tree: RolloutTree) -> bool:
+    """Whether the valid rollouts both succeeded and failed."""
+    return len({tree.outcome(leaf).success for leaf in valid_leaves(tree)}) > 1
+
+
+def shares(left: int, n_total: int) -> list[int]:
+    """What the next prompts may spend of `left` >= 1 rollouts: whole budgets; the rest, if that is all there is."""
+    return [n_total] * (left // n_total) or [left]
+
+
+class Collector:
+    """Rolls out what updates train on; a pure function of the weights, the update and the prompts used before it.
+
+    Args:
+        session: the model that samples.
+        config: of the run.
+        algorithm: its strategy, selection and tool budget.
+        tasks: how many there are, None where endless.
+    """
+
+    def __init__(self, session: Session, config: TrainConfig, algorithm: Algorithm, tasks: int | None) -> None:
+        self._session, self._config, self._algorithm, self._tasks = session, config, algorithm, tasks
+        self._stack = ExitStack()
+        self._runner: Runner | None = None
+        self._env: EnvConfig | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def collect(self, update: int, used: int) -> Collected:
+        """Roll out one update.
+
+        Args:
+            update: from 0.
+            used: prompts that earlier updates took.
+        """
+        rounds = _Rounds(self._runner_for(update), self._config, self._algorithm, self._tasks, update, used)
+        selection, prompts = self._algorithm.selection, self._config.rollout.prompts
+        n_total = self._algorithm.strategy.n_total
+        budget = prompts * (selection.n_total or n_total)
+        rounds.run(shares(budget, n_total))
+        handed_on = 0
+        while selection.hand_on and rounds.last_spent > 0 and rounds.spent < budget:
+            handed_on += rounds.run(shares(budget - rounds.spent, n_total))
+        for _ in range(selection.refill_rounds):
+            missing = prompts - sum(is_mixed(tree) for tree, _ in rounds.pairs)
+            if missing <= 0:
+                break
+            rounds.run([n_total] * missing)
+        kept = (i for i, (tree, _) in enumerate(rounds.pairs) if not selection.mixed_only or is_mixed(tree))
+        return Collected(tuple(rounds.pairs), tuple(kept), handed_on)
+
+    def _runner_for(self, update: int) -> Runner:
+        """The runner, a new one where the tool budget has changed."""
+        env = training_env(self._config.env, self._algorithm, update / self._config.updates)
+        if self._runner is None or env != self._env:
+            self._stack.close()
+            rollout = self._config.rollout
+            self._runner = self._stack.enter_context(
+                self._session.runner(
+                    rollout,
+                    env_factory(env, evaluating=False),
+                    rollout.temperature,
+                    rollout.prompts * self._algorithm.strategy.n_total,
+                )
+            )
+            self._env = env
+        return self._runner
+
+
+class _Rounds:
+    """One update's rounds of fresh prompts, as they are made."""
+
+    def __init__(
+        self, runner: Runner, config: TrainConfig, algorithm: Algorithm, tasks: int | None, update: int, used: int
+    ) -> None:
+        self.pairs: list[Pair] = []
+        self.spent = 0
+        self.last_spent = 0
+        self._runner, self._config, self._strategy = runner, config, algorithm.strategy
+        self._tasks, self._update, self._used = tasks, update, used
+        self._number = 0
+        self._began = time.monotonic()
+
+    def run(self, budgets: Sequence[int]) -> int:
+        """Grow a tree with each number of rollouts; returns the rollouts completed, 0 where a limit allows none."""
+        limits = remaining(self._config.rollout, self.pairs, len(budgets), time.monotonic() - self._began)
+        self.last_spent = 0
+        if limits is None:
+            return 0
+        config = self._config
+        key = [config.seed, 3, self._update] + ([self._number] if self._number else [])
+        indices = task_indices(self._used + len(self.pairs), len(budgets), self._tasks, config.seed)
+        new = self._runner.run(
+            self._strategy,
+            [TaskRef(i) for i in indices],
+            int(np.random.SeedSequence(key).generate_state(1)[0]),
+            limits=limits,
+            rollouts=budgets,
+        )
+        self._number += 1
+        self.pairs += new
+        self.last_spent = sum(len(tree.leaves) for tree, _ in new)
+        self.spent += self.last_spent
+        return self.last_spent
+
+
+def remaining(config: RolloutConfig, grown: Sequence[Pair], prompts: int, seconds: float) -> BudgetLimits | None:
+    """What each of the next `prompts` may use up, after an update has grown trees for `seconds`.
+
+    Returns:
+        None where limits on the whole update leave nothing.
+    """
+    limits = config.budget.limits
+    if config.budget.per == "prompt":
+        return limits
+    metrics = [tree_metrics(tree) for tree, _ in grown]
+    tokens = None if limits.tokens is None else limits.tokens - sum(m.generated_tokens for m in metrics)
+    calls = None if limits.tool_calls is None else limits.tool_calls - sum(m.tool_calls for m in metrics)
+    left = None if limits.seconds is None else limits.seconds - seconds
+    if any(v is not None and v < prompts for v in (tokens, calls)) or (left is not None and left <= 0.0):
+        return None
+    return BudgetLimits(tokens, calls, left).divided(prompts)
