@@ -1,6 +1,6 @@
 """What the scheduler of rollouts costs beside the engine, and how full it keeps the engine's batch during tree search.
 
-    python -m benchmarks.strategies [--quick] [--repeats 3] [--threads 1] [--json PATH]
+    python -m benchmarks.strategies [--quick] [--repeats 5] [--threads 1] [--json PATH]
 
 128 prompts are rolled out side by side with 8 rollouts each, at temperature 1 from the tiny model; round r uses
 seed r for both strategies. `grpo` samples independently; `elpo` searches failures by bisection, many small steps.
