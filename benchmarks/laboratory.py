@@ -204,7 +204,7 @@ def compare(
 def table(result: Mapping[str, Any], baseline: str) -> Table:
     """Differences in the mean over the families, and how many of them are wins, ties and losses."""
     shown = Table(title=f"differences to {baseline} x 1000 (wins/ties/losses over families)")
-    for column in ("arm", "equal rollouts", "equal steps", "steps per rollout"):
+    for column in ("arm", "equal rollouts", "equal steps", "steps generated"):
         shown.add_column(column, justify="left" if column == "arm" else "right")
     for arm, row in result.items():
         cells = [f"{1000 * row[w]['mean']:+.0f} ({row[w]['win']}/{row[w]['tie']}/{row[w]['loss']})" for w in _WHATS]
