@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from elpo_agent.credit.base import valid_leaves
+from elpo_agent.tree import RolloutTree
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -38,3 +41,13 @@ class Selection:
             raise ValueError(
                 f"n_total={self.n_total} with hand_on={self.hand_on}: give at least 1, and set hand_on=True"
             )
+
+
+def is_mixed(tree: RolloutTree) -> bool:
+    """Whether the valid rollouts both succeeded and failed."""
+    return len({tree.outcome(leaf).success for leaf in valid_leaves(tree)}) > 1
+
+
+def shares(left: int, n_total: int) -> list[int]:
+    """What the next prompts may spend of `left` >= 1 rollouts: whole budgets; the rest, if that is all there is."""
+    return [n_total] * (left // n_total) or [left]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from elpo_agent.algorithms import Algorithm
+from elpo_agent.algorithms.selection import is_mixed, shares
 from elpo_agent.laboratory.oracle import OracleCredit
 from elpo_agent.laboratory.rows import TokenRows, join, token_rows
 from elpo_agent.laboratory.sampling import ExactExpander, Tabular, grow_all
@@ -222,7 +223,7 @@ def collect(
         round_: list[ExactExpander] = []
         owners: list[int] = []
         for run in np.flatnonzero(left).tolist():
-            budgets = _shares(int(left[run]), algorithm.strategy.n_total)
+            budgets = shares(int(left[run]), algorithm.strategy.n_total)
             for share in budgets:
                 if not queues[run]:
                     queues[run] = rng.permutation(each).tolist()
@@ -253,17 +254,12 @@ def collect(
     )
 
 
-def _shares(left: int, n_total: int) -> list[int]:
-    """What the next prompts of a run may spend: whole budgets first; the rest, if that is all there is."""
-    return [n_total] * (left // n_total) or [left]
-
-
 def _trained(
     algorithm: Algorithm, trees: Sequence[tuple[ExactTree, SearchResult]], chosen: NDArray[np.int64]
 ) -> list[int]:
     if not algorithm.selection.mixed_only:
         return list(map(int, chosen))
-    return [i for i in chosen.tolist() if len({trees[i][0].outcome(leaf).success for leaf in trees[i][0].leaves}) > 1]
+    return [i for i in chosen.tolist() if is_mixed(trees[i][0])]
 
 
 def mini_batches(

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from elpo_agent.algorithms import Algorithm
-from elpo_agent.credit.base import valid_leaves
+from elpo_agent.algorithms.selection import is_mixed, shares
 from elpo_agent.rollout.base import SearchResult
 from elpo_agent.rollout.budget import BudgetLimits
 from elpo_agent.rollout.runner import Runner, TaskRef, tree_metrics
@@ -44,16 +44,6 @@ def training_env(config: EnvConfig, algorithm: Algorithm, done: float) -> EnvCon
     if algorithm.tool_budget is None:
         return config
     return replace(config, kwargs={**config.kwargs, "max_tool_calls": algorithm.tool_budget(done)})
-
-
-def is_mixed(tree: RolloutTree) -> bool:
-    """Whether the valid rollouts both succeeded and failed."""
-    return len({tree.outcome(leaf).success for leaf in valid_leaves(tree)}) > 1
-
-
-def shares(left: int, n_total: int) -> list[int]:
-    """What the next prompts may spend of `left` >= 1 rollouts: whole budgets; the rest, if that is all there is."""
-    return [n_total] * (left // n_total) or [left]
 
 
 class Collector:
