@@ -7,8 +7,9 @@ For every family and arm the learning rate is chosen on four seeds (the best mea
 .04 to .16, grows to .01 or .36 while the best is at its edge), then fresh seeds are run, the same worlds for all arms.
 Two areas under the curve of exact mean success: over completed rollouts, and over a budget of generated steps, which is
 60% of what GRPO generates. Tables show differences to GRPO x 1000 in paired seeds with 95% intervals, and in how many
-families the interval lies above or below zero. `--cache` keeps every finished pair of family and arm, so that an
-interrupted run goes on where it was; it knows the plan but not the code, so empty it when an algorithm has changed.
+families the interval lies above or below zero. `--cache` keeps every finished pair of family and arm, and apart from
+it what tuning found, which does not depend on the number of fresh seeds, so that an interrupted run goes on where it
+was; it knows the plan but not the code, so empty it when an algorithm has changed.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,9 @@ from rich.table import Table
 from benchmarks.laboratory_arms import ARMS
 from benchmarks.laboratory_statistics import Difference, mean_while_spending
 from elpo_envs.exact import FAMILIES
+
+if TYPE_CHECKING:
+    from elpo_agent.laboratory.learning import Curves
 
 BASELINE = "grpo"
 GRID = (0.04, 0.08, 0.16)
@@ -74,53 +79,67 @@ class Pair:
     rollouts: NDArray[np.int64]
 
 
-def run_pair(arm: str, family: str, plan: Plan) -> Pair:
-    """Tune and run one pair; the same arguments give the same figures."""
+def run_pair(arm: str, family: str, plan: Plan, cache: Path | None = None) -> Pair:
+    """Tune, unless the cache knows the outcome, and run one pair; the same arguments give the same figures."""
     import torch
 
-    from elpo_agent.laboratory.learning import Run, Settings, learn
-
     torch.set_num_threads(1)
-    algorithm, chosen = ARMS[arm](), FAMILIES[family]
-    settings = Settings(updates=plan.updates, rollouts=plan.rollouts)
+    kept = Cache(cache, plan)
+    tuning = kept.get_tuning(arm, family)
+    if tuning is None:
+        tuning = tune(arm, family, plan)
+        kept.put_tuning(arm, family, tuning)
+    lr = max(tuning, key=tuning.__getitem__)
+    curves = _learn(arm, family, plan, [(seed, lr) for seed in range(plan.seeds)])
+    areas = {str(tried): area for tried, area in sorted(tuning.items())}
+    return Pair(arm, family, lr, areas, curves.success, curves.steps, curves.rollouts)
+
+
+def tune(arm: str, family: str, plan: Plan) -> dict[float, float]:
+    """The mean area of every learning rate that is tried, on the tuning seeds."""
     areas: dict[float, float] = {}
 
-    def tune(lrs: Sequence[float]) -> None:
-        curves = learn(algorithm, chosen, [Run(seed, lr) for lr in lrs for seed in TUNING_SEEDS], settings)
+    def try_all(lrs: Sequence[float]) -> None:
+        curves = _learn(arm, family, plan, [(seed, lr) for lr in lrs for seed in TUNING_SEEDS])
         by_rollouts = mean_while_spending(curves.success, curves.rollouts, plan.budget)
-        by_steps = mean_while_spending(curves.success, curves.steps, _STEP_BUDGET_TUNING * plan.budget * chosen.steps)
+        steps = _STEP_BUDGET_TUNING * plan.budget * FAMILIES[family].steps
+        by_steps = mean_while_spending(curves.success, curves.steps, steps)
         for lr, both in zip(lrs, ((by_rollouts + by_steps) / 2).reshape(len(lrs), -1).mean(axis=1), strict=True):
             areas[lr] = float(both)
 
-    tune(GRID)
+    try_all(GRID)
     for more in _LOWER:
         if max(areas, key=areas.__getitem__) == min(areas):
-            tune([more])
+            try_all([more])
     for more in _HIGHER:
         if max(areas, key=areas.__getitem__) == max(areas):
-            tune([more])
-    lr = max(areas, key=areas.__getitem__)
-    curves = learn(algorithm, chosen, [Run(seed, lr) for seed in range(plan.seeds)], settings)
-    tuning = {str(tried): area for tried, area in sorted(areas.items())}
-    return Pair(arm, family, lr, tuning, curves.success, curves.steps, curves.rollouts)
+            try_all([more])
+    return areas
+
+
+def _learn(arm: str, family: str, plan: Plan, runs: Sequence[tuple[int, float]]) -> Curves:
+    from elpo_agent.laboratory.learning import Run, Settings, learn
+
+    settings = Settings(updates=plan.updates, rollouts=plan.rollouts)
+    return learn(ARMS[arm](), FAMILIES[family], [Run(seed, lr) for seed, lr in runs], settings)
 
 
 class Cache:
-    """Finished pairs in a folder; a changed plan has other files."""
+    """Finished pairs in a folder, and what tuning found; a changed plan has other files."""
 
     def __init__(self, folder: Path | None, plan: Plan) -> None:
-        self._folder, self._plan = folder, plan
+        self.folder, self._plan = folder, plan
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
     def _path(self, arm: str, family: str) -> Path:
-        assert self._folder is not None
+        assert self.folder is not None
         key = json.dumps([arm, family, asdict(self._plan)])
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
 
     def get(self, arm: str, family: str) -> Pair | None:
         """The pair, where it is finished."""
-        if self._folder is None or not self._path(arm, family).exists():
+        if self.folder is None or not self._path(arm, family).exists():
             return None
         with np.load(self._path(arm, family), allow_pickle=False) as saved:
             told = json.loads(str(saved["told"]))
@@ -128,14 +147,40 @@ class Cache:
 
     def put(self, pair: Pair) -> None:
         """Keep a finished pair."""
-        if self._folder is None:
+        if self.folder is None:
             return
-        path = self._path(pair.arm, pair.family)
-        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
         told = json.dumps({"arm": pair.arm, "family": pair.family, "lr": pair.lr, "tuning": dict(pair.tuning)})
-        with unfinished.open("wb") as file:
+        with _replacing(self._path(pair.arm, pair.family)) as file:
             np.savez_compressed(file, told=told, success=pair.success, steps=pair.steps, rollouts=pair.rollouts)
-        unfinished.replace(path)
+
+    def _tuning_path(self, arm: str, family: str) -> Path:
+        assert self.folder is not None
+        key = json.dumps(["tuning", arm, family, self._plan.updates, self._plan.rollouts])
+        return self.folder / f"tuning-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+    def get_tuning(self, arm: str, family: str) -> dict[float, float] | None:
+        """The area of each learning rate that was tried, where that is finished."""
+        if self.folder is None or not self._tuning_path(arm, family).exists():
+            return None
+        areas = json.loads(self._tuning_path(arm, family).read_text())["areas"]
+        return {float(lr): area for lr, area in areas.items()}
+
+    def put_tuning(self, arm: str, family: str, areas: Mapping[float, float]) -> None:
+        """Keep what tuning found."""
+        if self.folder is None:
+            return
+        told = {"arm": arm, "family": family, "areas": {str(lr): area for lr, area in sorted(areas.items())}}
+        with _replacing(self._tuning_path(arm, family)) as file:
+            file.write(json.dumps(told).encode())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once it is whole."""
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    with unfinished.open("wb") as file:
+        yield file
+    unfinished.replace(path)
 
 
 def run_all(arms: Sequence[str], families: Sequence[str], plan: Plan, processes: int, cache: Cache) -> list[Pair]:
@@ -151,7 +196,7 @@ def run_all(arms: Sequence[str], families: Sequence[str], plan: Plan, processes:
                 found.append(pair)
     with ProcessPoolExecutor(processes) as pool, Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("laboratory", total=len(missing))
-        futures = [pool.submit(run_pair, arm, family, plan) for arm, family in missing]
+        futures = [pool.submit(run_pair, arm, family, plan, cache.folder) for arm, family in missing]
         for future in as_completed(futures):
             pair = future.result()
             cache.put(pair)

@@ -37,17 +37,24 @@ def _dapo() -> Algorithm:
     return replace(algorithm, credit=algorithm.credit.inner)
 
 
-def _first_plus() -> Algorithm:
+def _grpo_emphasized() -> Algorithm:
+    algorithm = load("grpo", **_CLIP)
+    return replace(algorithm, credit=PositivesWeighted(algorithm.credit, 1.6))
+
+
+def _first_plus(group: int, fresh: int, **options: Any) -> Algorithm:
+    """The first form of `elpo_plus`: groups of a fixed size, and no replay."""
     return load(
         "elpo_plus",
-        n_total=16,
-        fresh=8,
-        most_fresh=16,
+        n_total=group,
+        fresh=fresh,
+        most_fresh=group,
         enough_successes=None,
         enough_failures=None,
         probes=None,
-        largest_group=16,
+        largest_group=group,
         replay_weight=0.0,
+        **options,
     )
 
 
@@ -68,7 +75,10 @@ ARMS: Mapping[str, Callable[[], Algorithm]] = {
     "elpo_no_branch": _named("elpo_no_branch"),
     "elpo_no_elc": _named("elpo_no_elc"),
     "grpo, early stop": _grpo_early,
-    "plus, first form": _first_plus,
+    "grpo, positives x 1.6": _grpo_emphasized,
+    "plus, no early stop": partial(_first_plus, 16, 8, early_stop=None),
+    "plus, first form": partial(_first_plus, 16, 8),
+    "plus, groups of 10": partial(_first_plus, 10, 6, positive_weight=1.6),
     "grpo, fair": _grpo_fair,
     "elpo_plus": _named("elpo_plus"),
     "oracle": oracle,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def children_of(parent: ArrayLike) -> list[list[int]]:
-    """Children of every node, in index order, from a parent array.
+def checked_parents(parent: ArrayLike) -> NDArray[np.int64]:
+    """A parent array (n,), n >= 1, whose rules make neither a cycle nor a second root possible.
 
-    Args:
-        parent: integers (n,), n >= 1; `parent[0] == -1` is the root and `0 <= parent[i] < i` for the others,
-            so that neither a cycle nor a second root can be written down.
+    `parent[0] == -1` is the root and `0 <= parent[i] < i` for the others.
 
     Raises:
         ValueError: the array breaks one of these rules; the message names the first index that does.
@@ -29,12 +27,24 @@ def children_of(parent: ArrayLike) -> list[list[int]]:
         )
     if array[0] != -1:
         raise ValueError(f"parent[0]={array[0]}, but node 0 is the root; set it to -1")
+    wrong = np.flatnonzero((array[1:] < 0) | (array[1:] >= np.arange(1, array.size)))
+    if wrong.size:
+        i = int(wrong[0]) + 1
+        raise ValueError(
+            f"parent[{i}]={array[i]} does not come before node {i}; number the nodes so that 0 <= parent[i] < i"
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def children_of(parent: ArrayLike) -> list[list[int]]:
+    """Children of every node, in index order, from a parent array.
+
+    Raises:
+        ValueError: see `checked_parents`.
+    """
+    array = checked_parents(parent)
     children: list[list[int]] = [[] for _ in range(array.size)]
     for i, p in enumerate(array.tolist()[1:], start=1):
-        if not 0 <= p < i:
-            raise ValueError(
-                f"parent[{i}]={p} does not come before node {i}; number the nodes so that 0 <= parent[i] < i"
-            )
         children[p].append(i)
     return children
 
@@ -176,10 +186,10 @@ class RolloutTree:
             raise ValueError(f"node {leaf} is not a leaf")
         return outcome
 
-    def step_tokens(self, index: int) -> int:
-        """Agent tokens of the step of node `index`; 0 for the root."""
-        step = self.nodes[index].step
-        return 0 if step is None else len(step.ids)
+    def token_counts(self, nodes: Sequence[int]) -> NDArray[np.int64]:
+        """Agent tokens of the step of each of `nodes`; 0 for the root."""
+        steps = [self.nodes[i].step for i in nodes]
+        return np.array([0 if step is None else len(step.ids) for step in steps], dtype=np.int64)
 
     def mean_entropy(self, index: int, window: int | None = None) -> float:
         """Mean entropy in nats of the turn of node `index`, over its first `window` tokens or all; 0 without tokens."""

@@ -238,11 +238,12 @@ def run(
         localizations = () if found is None else (Localization(0, 1, 1, found),)
         bounds = algorithm.objective.bounds(tree, SearchResult(localizations))
         at = len(tree.prompt_ids)
-        for node, advantages in zip(tree.path(given.leaf), given.advantages, strict=True):
+        advantages = iter(given.advantages.tolist())
+        for node in tree.path(given.leaf):
             step = tree.nodes[node].step
             assert step is not None
             for t in range(len(step.ids)):
-                values = (current(p, node, t), old(p, node, t), expected(p, node, t), float(advantages[t]))
+                values = (current(p, node, t), old(p, node, t), expected(p, node, t), next(advantages))
                 values += (float(bounds.low[node]), float(bounds.high[node]), 1.0)
                 for field, value in zip(fields.values(), values, strict=True):
                     field[i, at] = value

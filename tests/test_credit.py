@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elpo_agent.credit import GroupRelativeCredit, HierarchicalCredit, group_relative, hierarchical
+from elpo_agent.credit.value_gap import ValueGapCredit, value_gap
 from elpo_agent.tree import Outcome, RolloutTree
 
 EPS = 1e-6
@@ -279,6 +280,19 @@ def test_invalid_leaves_enter_no_statistic(
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(credit, field)[kept], getattr(expected, field))
         assert np.all(getattr(credit, field)[dropped] == 0.0)
+
+
+@settings(deadline=None)
+@given(trees())
+def test_rules_that_take_chains_for_single_nodes_lose_nothing(tree: tuple[list[int], dict[int, float]]) -> None:
+    parent, rewards = tree
+    grown = tree_of(parent, {leaf: Outcome(reward=r, success=r > 0) for leaf, r in rewards.items()})
+    for credit, expected in (
+        (HierarchicalCredit(0.3, ddof=1).assign(grown), hierarchical(parent, rewards, 0.3, ddof=1)),
+        (ValueGapCredit(0.3).assign(grown), value_gap(parent, rewards, 0.3)),
+    ):
+        for field in FIELDS:
+            np.testing.assert_array_equal(getattr(credit, field), getattr(expected, field))
 
 
 def test_invalid_sibling_leaves_an_only_child_that_inherits() -> None:

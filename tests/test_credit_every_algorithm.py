@@ -98,7 +98,7 @@ def credits_of(name: str, trees: list[RolloutTree], **options: Any) -> list[list
 
 
 def values(credited: list[list[LeafCredit]]) -> np.ndarray:
-    parts = [step for leaves in credited for leaf in leaves for step in leaf.advantages]
+    parts = [leaf.advantages for leaves in credited for leaf in leaves]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
@@ -112,8 +112,8 @@ def test_advantages_are_finite_and_fit_the_valid_leaves(name: str, drawn: tuple[
         assert [given.leaf for given in leaves] == valid_leaves(tree)
         for leaf in leaves:
             steps = [tree.nodes[i].step for i in tree.path(leaf.leaf)]
-            assert [a.shape for a in leaf.advantages] == [(len(s.ids),) for s in steps if s is not None]
-            assert all(a.dtype == np.float64 for a in leaf.advantages)
+            assert leaf.advantages.shape == (sum(len(s.ids) for s in steps if s is not None),)
+            assert leaf.advantages.dtype == np.float64
     assert np.isfinite(values(credited)).all()
     assert np.abs(values(credited)).max(initial=0.0) < 1e3, "a broken rollout's reward has leaked"
 
@@ -191,7 +191,7 @@ def test_the_order_of_siblings_and_prompts_does_not_matter(name: str, drawn: tup
             trees.append(tree)
             names.append({new: old for old, new in index.items()})
         return {
-            (k, back[given.leaf]): np.concatenate(given.advantages)
+            (k, back[given.leaf]): given.advantages
             for k, back, leaves in zip(order, names, credits_of(name, trees), strict=True)
             for given in leaves
         }
@@ -217,7 +217,7 @@ def test_tool_tokens_carry_no_loss(name: str, drawn: tuple[Sketch, ...]) -> None
             assert np.array_equal(row.mask, agent)
             for field in (row.advantages, row.old_logprobs, row.eps_low, row.eps_high):
                 assert not field[~agent].any()
-            np.testing.assert_array_equal(row.advantages[agent], np.concatenate(credit.advantages).astype(np.float32))
+            np.testing.assert_array_equal(row.advantages[agent], credit.advantages.astype(np.float32))
             assert row.eps_high[agent].all()
 
 

@@ -135,7 +135,7 @@ def test_wrong_rules_are_named() -> None:
 
 
 def flat(credited: list) -> list[float]:  # type: ignore[type-arg]
-    return [float(a) for leaves in credited for leaf in leaves for step in leaf.advantages for a in step]
+    return [float(a) for leaves in credited for leaf in leaves for a in leaf.advantages]
 
 
 def test_void_turns_leave_the_row_out_but_not_the_reward() -> None:
@@ -146,7 +146,7 @@ def test_void_turns_leave_the_row_out_but_not_the_reward() -> None:
     assert [given.leaf for given in kept[2]] == [8, 11]
     by_leaf = {given.leaf: given for given in plain[2]}
     for given in kept[2]:
-        assert [a.tolist() for a in given.advantages] == [a.tolist() for a in by_leaf[given.leaf].advantages]
+        assert given.advantages.tolist() == by_leaf[given.leaf].advantages.tolist()
     assert [len(leaves) for leaves in kept] == [4, 3, 2, 1, 0]
 
 

@@ -62,3 +62,13 @@ def test_finished_pairs_are_kept_and_a_changed_plan_is_another(tmp_path: Path) -
     assert cache.get("elpo", "irr_4_.06") is None
     assert Cache(tmp_path / "cache", Plan(3, 2, 16)).get("grpo", "irr_4_.06") is None
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npz"]
+
+
+def test_what_tuning_found_is_kept_for_other_numbers_of_seeds(tmp_path: Path) -> None:
+    done = run_pair("grpo", "irr_4_.06", Plan(seeds=2, updates=2, rollouts=16), tmp_path)
+    longer, other = Cache(tmp_path, Plan(3, 2, 16)), Cache(tmp_path, Plan(2, 3, 16))
+    assert longer.get_tuning("grpo", "irr_4_.06") == {float(lr): area for lr, area in done.tuning.items()}
+    assert other.get_tuning("grpo", "irr_4_.06") is None
+    assert longer.get_tuning("elpo", "irr_4_.06") is None
+    longer.put_tuning("elpo", "irr_4_.06", {0.04: 0.1, 0.08: 0.3, 0.16: 0.2})
+    assert run_pair("elpo", "irr_4_.06", Plan(3, 2, 16), tmp_path).lr == 0.08  # not tuned again

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from elpo_agent.algorithms import load
 from elpo_agent.objective import ClippedObjective, ErrorLocalizedClipping, TokenBatch, first_all_failed
+from elpo_agent.objective.scope import at_or_below
 from elpo_agent.objective.surrogate import clipped_surrogate, sequence_mean
 from elpo_agent.rollout import Localization, SearchResult
 from elpo_agent.tree import RolloutTree
@@ -248,6 +249,21 @@ def test_first_all_failed_by_its_definition(data: st.DataObject) -> None:
     }
     ignored = [leaf for leaf in leaves if kinds[leaf] == "ignored"]
     assert first_all_failed(parent, failed, ignored) == expected
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_at_or_below_by_its_definition(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 40))
+    parent = [-1] + [data.draw(st.integers(max(0, i - 3), i - 1)) for i in range(1, n)]
+    roots = data.draw(st.sets(st.integers(0, n - 1), max_size=3))
+    expected = []
+    for node in range(n):
+        above = [node]
+        while above[-1] > 0:
+            above.append(parent[above[-1]])
+        expected.append(not roots.isdisjoint(above))
+    assert at_or_below(parent, roots).tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,9 @@ class FromReference:
         self, trees: list[RolloutTree], reference: ReferenceLogprobs | None = None
     ) -> list[list[LeafCredit]]:
         assert reference is not None
-        return [[LeafCredit(leaf, tuple(reference(tree, leaf))) for leaf in valid_leaves(tree)] for tree in trees]
+        return [
+            [LeafCredit(leaf, np.concatenate(reference(tree, leaf))) for leaf in valid_leaves(tree)] for tree in trees
+        ]
 
 
 def test_who_needs_one() -> None:

@@ -39,11 +39,11 @@ class LeafCredit:
 
     Attributes:
         leaf: the trajectory's last node.
-        advantages: for each step on the path to it, float64 (T,) over that step's agent tokens.
+        advantages: float64 (T,), over the agent tokens of all steps on the path to it, in order.
     """
 
     leaf: int
-    advantages: tuple[FloatArray, ...]
+    advantages: FloatArray
 
 
 class Credit(Protocol):
@@ -81,22 +81,21 @@ def leaf_credits(
 
 def spread(tree: RolloutTree, credit: NodeCredit) -> list[LeafCredit]:
     """Each node's advantage on all agent tokens of its step, for every valid leaf in completion order."""
-    return [
-        LeafCredit(leaf, tuple(np.full(step_tokens(tree, node), credit.advantage[node]) for node in tree.path(leaf)))
-        for leaf in valid_leaves(tree)
-    ]
+    return [LeafCredit(leaf, on_tokens(tree, leaf, credit.advantage)) for leaf in valid_leaves(tree)]
 
 
 def broadcast(tree: RolloutTree, advantage: dict[int, float]) -> list[LeafCredit]:
     """Each leaf's advantage on all of its agent tokens, in the order of `advantage`."""
-    return [LeafCredit(leaf, _constant(tree, leaf, value)) for leaf, value in advantage.items()]
+    return [
+        LeafCredit(leaf, np.full(int(tree.token_counts(tree.path(leaf)).sum()), value))
+        for leaf, value in advantage.items()
+    ]
 
 
-def _constant(tree: RolloutTree, leaf: int, value: float) -> tuple[FloatArray, ...]:
-    """`value` on all agent tokens of a trajectory; steps of equal length share their array."""
-    lengths = [tree.step_tokens(node) for node in tree.path(leaf)]
-    made = {n: np.full(n, value) for n in set(lengths)}
-    return tuple(made[n] for n in lengths)
+def on_tokens(tree: RolloutTree, leaf: int, by_node: FloatArray) -> FloatArray:
+    """Values of nodes (n_nodes,) on the agent tokens of a trajectory, (T,)."""
+    path = tree.path(leaf)
+    return np.repeat(by_node[path], tree.token_counts(path))
 
 
 def valid_leaves(tree: RolloutTree) -> list[int]:
@@ -119,8 +118,3 @@ def valid_returns(tree: RolloutTree) -> dict[int, float]:
                 "mend the environment's reward, or mark the outcome valid=False"
             )
     return returns
-
-
-def step_tokens(tree: RolloutTree, node: int) -> int:
-    """Agent tokens of a node's step; 0 for the root."""
-    return tree.step_tokens(node)

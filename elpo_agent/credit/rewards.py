@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, get_args
 
-from elpo_agent.credit.base import step_tokens, valid_leaves
+from elpo_agent.credit.base import valid_leaves
 from elpo_agent.tree import Node, RolloutTree, Step
 from elpo_envs.episode import CALL_SUCCEEDED, CallKind
 
@@ -215,7 +215,7 @@ class TurnRewards:
 def response_tokens(tree: RolloutTree, leaf: int) -> int:
     """Tokens after the prompt, those of tool feedback included; what follows the last turn does not count."""
     path = tree.path(leaf)
-    return sum(step_tokens(tree, i) for i in path) + sum(len(_step(tree, i).feedback_ids) for i in path[:-1])
+    return int(tree.token_counts(path).sum()) + sum(len(_step(tree, i).feedback_ids) for i in path[:-1])
 
 
 def _step(tree: RolloutTree, node: int) -> Step:

@@ -40,11 +40,10 @@ class HierarchicalCredit:
 
     def assign(self, tree: RolloutTree) -> NodeCredit:
         """Advantages over the valid part of `tree`; nodes without a valid leaf below them get 0."""
-        kept, parent, rewards = valid_part(tree)
-        if not rewards:
-            return scatter(len(tree.nodes), kept, None)
-        credit = hierarchical(parent, rewards, self.lambda_tree, eps=self.eps, ddof=self.ddof)
-        return scatter(len(tree.nodes), kept, credit)
+        part = ValidPart.of(tree)
+        if not part.rewards:
+            return part.spread(None)
+        return part.spread(hierarchical(part.parent, part.rewards, self.lambda_tree, eps=self.eps, ddof=self.ddof))
 
 
 @dataclass(frozen=True)
@@ -66,54 +65,70 @@ class GroupRelativeCredit:
 
     def assign(self, tree: RolloutTree) -> NodeCredit:
         """Advantages over the valid part of `tree`; nodes without a valid leaf below them get 0."""
-        kept, parent, rewards = valid_part(tree)
-        if not rewards:
-            return scatter(len(tree.nodes), kept, None)
-        children = children_of(parent)
-        scores = group_relative(list(rewards.values()), self.ddof, self.eps)
-        advantage = np.array(leaves_mean(children, dict(zip(rewards, scores.tolist(), strict=True))))
+        part = ValidPart.of(tree)
+        if not part.rewards:
+            return part.spread(None)
+        children = children_of(part.parent)
+        scores = group_relative(list(part.rewards.values()), self.ddof, self.eps)
+        advantage = np.array(leaves_mean(children, dict(zip(part.rewards, scores.tolist(), strict=True))))
         credit = NodeCredit(
-            reward=np.array(children_mean(children, rewards)),
+            reward=np.array(children_mean(children, part.rewards)),
             branch=np.zeros_like(advantage),
             trajectory=advantage,
             advantage=advantage.copy(),
         )
-        return scatter(len(tree.nodes), kept, credit)
+        return part.spread(credit)
 
 
-def valid_part(tree: RolloutTree) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, float]]:
-    """The tree without leaves that are invalid or were dropped, and without branches that held only such.
+@dataclass(frozen=True, eq=False)
+class ValidPart:
+    """A tree without leaves that are invalid or were dropped, with each chain of only children as one node.
 
-    Returns:
-        kept: indices in `tree` of the nodes that stay, ascending, (k,).
-        parent: their parents in the new numbering, (k,).
-        rewards: return of each remaining leaf, by new index.
+    The rules here give all nodes of a chain the same, so they need not be asked for each.
 
-    Raises:
-        ValueError: a valid leaf's return is not finite.
+    Attributes:
+        place: int64 (n_nodes,); where each node of the tree went, -1 for those below which no leaf stays.
+        parent: int64 (k,); of the nodes that there are now. The root is one by itself.
+        rewards: return of each remaining leaf, by its new index; {} where none is left.
     """
-    parents = tree.parents()
-    returns = valid_returns(tree)
-    keep = np.zeros(len(tree.nodes), dtype=np.bool_)
-    for i in returns:
-        while i >= 0 and not keep[i]:
-            keep[i] = True
-            i = int(parents[i])
-    kept = np.flatnonzero(keep).astype(np.int64)
-    renumbered = np.cumsum(keep) - 1
-    parent = np.where(kept > 0, renumbered[parents[kept]], -1).astype(np.int64)
-    return kept, parent, {int(renumbered[leaf]): value for leaf, value in returns.items()}
 
+    place: NDArray[np.int64]
+    parent: NDArray[np.int64]
+    rewards: dict[int, float]
 
-def scatter(n: int, kept: NDArray[np.int64], credit: NodeCredit | None) -> NodeCredit:
-    """`credit` of the kept nodes at their places among `n`; 0 elsewhere."""
+    @classmethod
+    def of(cls, tree: RolloutTree) -> ValidPart:
+        """Raises ValueError where a valid leaf's return is not finite."""
+        returns = valid_returns(tree)
+        leaves = np.array(list(returns), dtype=np.int64)
+        parents = tree.parents()
+        above = np.maximum(parents, 0)  # the root stands above itself, so that walks up end there
+        kept = np.zeros(len(above), dtype=np.bool_)
+        kept[leaves] = True
+        kept[:1] = bool(returns)
+        up = above
+        while up.any():  # by 1, 2, 4, ... generations
+            kept[up[kept]] = True
+            up = up[up]
+        siblings = np.bincount(above[1:][kept[1:]], minlength=len(above))[above]
+        first = (siblings > 1) | (above == 0)
+        head = np.where(first, np.arange(len(above)), above)
+        while not first[head].all():
+            head = head[head]
+        heads = np.flatnonzero(first & kept)
+        number = np.zeros(len(above), dtype=np.int64)
+        number[heads] = np.arange(len(heads))
+        place = np.where(kept, number[head], -1)
+        parent = place[parents[heads]]
+        parent[:1] = -1
+        return cls(place, parent, dict(zip(place[leaves].tolist(), returns.values(), strict=True)))
 
-    def full(values: FloatArray | None) -> FloatArray:
-        out = np.zeros(n, dtype=np.float64)
-        if values is not None:
-            out[kept] = values
-        return out
+    def spread(self, credit: NodeCredit | None) -> NodeCredit:
+        """`credit` of these nodes for all nodes of the tree; 0 for those that went nowhere."""
 
-    if credit is None:
-        return NodeCredit(full(None), full(None), full(None), full(None))
-    return NodeCredit(full(credit.reward), full(credit.branch), full(credit.trajectory), full(credit.advantage))
+        def full(values: FloatArray | None) -> FloatArray:
+            return np.zeros(len(self.place)) if values is None else np.append(values, 0.0)[self.place]
+
+        if credit is None:
+            return NodeCredit(full(None), full(None), full(None), full(None))
+        return NodeCredit(full(credit.reward), full(credit.branch), full(credit.trajectory), full(credit.advantage))

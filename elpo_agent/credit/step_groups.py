@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from elpo_agent.credit.advantages import check_scale, exact_mean, standardized
-from elpo_agent.credit.base import LeafCredit, ReferenceLogprobs, step_tokens, valid_returns
+from elpo_agent.credit.base import LeafCredit, ReferenceLogprobs, valid_returns
 from elpo_agent.credit.rewards import MALFORMED
 from elpo_agent.tree import RolloutTree
 
@@ -97,12 +97,12 @@ class StepGroupCredit:
         return [
             LeafCredit(
                 leaf,
-                tuple(
-                    np.full(
-                        step_tokens(tree, node),
-                        (returns[leaf] - self._penalty(tree, node) - mean) / scale + self.omega * level[leaf, node],
-                    )
-                    for node in path
+                np.repeat(
+                    [
+                        (returns[leaf] - self._penalty(tree, node) - mean) / scale + self.omega * level[leaf, node]
+                        for node in path
+                    ],
+                    tree.token_counts(path),
                 ),
             )
             for leaf, path in paths.items()

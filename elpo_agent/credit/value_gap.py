@@ -18,7 +18,7 @@ from elpo_agent.credit.advantages import (
     leaves_mean,
 )
 from elpo_agent.credit.base import NodeCredit
-from elpo_agent.credit.rules import scatter, valid_part
+from elpo_agent.credit.rules import ValidPart
 from elpo_agent.tree import RolloutTree, children_of
 
 
@@ -89,6 +89,7 @@ class ValueGapCredit:
 
     def assign(self, tree: RolloutTree) -> NodeCredit:
         """Advantages of every node; those without a valid leaf below them get 0."""
-        kept, parent, rewards = valid_part(tree)
-        credit = value_gap(parent, rewards, self.lambda_tree, eps=self.eps) if rewards else None
-        return scatter(len(tree.nodes), kept, credit)
+        part = ValidPart.of(tree)
+        return part.spread(
+            value_gap(part.parent, part.rewards, self.lambda_tree, eps=self.eps) if part.rewards else None
+        )

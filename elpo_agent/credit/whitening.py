@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -98,12 +98,10 @@ class WhitenedCredit:
         if self.needs_reference and reference is None:
             raise ValueError(f"kl_coef={self.kl_coef} needs the reference policy's log-probabilities; set it to 0")
         raw = [self._raw(tree, reference if self.needs_reference else None) for tree in trees]
-        steps = [step for leaves in raw for leaf in leaves for step in leaf.advantages]
-        flat = whiten(np.concatenate(steps) if steps else np.zeros(0), self.unbiased)
-        parts = iter(np.split(flat, np.cumsum([step.size for step in steps])[:-1]) if steps else [])
-        return [
-            [LeafCredit(leaf.leaf, tuple(next(parts) for _ in leaf.advantages)) for leaf in leaves] for leaves in raw
-        ]
+        every = [leaf.advantages for leaves in raw for leaf in leaves]
+        flat = whiten(np.concatenate(every) if every else np.zeros(0), self.unbiased)
+        parts = iter(np.split(flat, np.cumsum([values.size for values in every])[:-1]) if every else [])
+        return [[replace(leaf, advantages=next(parts)) for leaf in leaves] for leaves in raw]
 
     def _raw(self, tree: RolloutTree, reference: ReferenceLogprobs | None) -> list[LeafCredit]:
         """Returns-to-go before whitening."""
@@ -117,5 +115,5 @@ class WhitenedCredit:
             if reference is not None:
                 for penalty, step, expected in zip(tokens, steps, reference(tree, leaf), strict=True):
                     penalty -= self.kl_coef * (step.logprobs.astype(np.float64) - expected)
-            out.append(LeafCredit(leaf, tuple(returns_to_go(tokens, rewards))))
+            out.append(LeafCredit(leaf, np.concatenate(returns_to_go(tokens, rewards))))
         return out

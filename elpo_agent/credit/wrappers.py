@@ -76,18 +76,13 @@ class EntropyScaled(_Around):
         entropies = [
             [_entropies(tree, given.leaf) for given in leaves] for tree, leaves in zip(trees, credited, strict=True)
         ]
-        steps = [step for leaves in entropies for leaf in leaves for step in leaf]
-        flat = np.concatenate(steps) if steps else np.zeros(0)
+        every = [leaf for leaves in entropies for leaf in leaves]
+        flat = np.concatenate(every) if every else np.zeros(0)
         mean = float(flat.mean()) if flat.size else 0.0
         std = float(flat.std(ddof=1)) if flat.size > 1 and flat.min() < flat.max() else 1.0
         return [
             [
-                replace(
-                    given,
-                    advantages=tuple(
-                        a * (1.0 + self.coef * (h - mean) / std) for a, h in zip(given.advantages, own, strict=True)
-                    ),
-                )
+                replace(given, advantages=given.advantages * (1.0 + self.coef * (own - mean) / std))
                 for given, own in zip(leaves, each, strict=True)
             ]
             for leaves, each in zip(credited, entropies, strict=True)
@@ -114,7 +109,7 @@ class PositivesWeighted(_Around):
     ) -> list[list[LeafCredit]]:
         """See `BatchCredit`."""
         return [
-            [replace(given, advantages=tuple(self._weighted(a) for a in given.advantages)) for given in leaves]
+            [replace(given, advantages=self._weighted(given.advantages)) for given in leaves]
             for leaves in leaf_credits(self.inner, trees, reference)
         ]
 
@@ -153,6 +148,6 @@ def with_rule(credit: AnyCredit, rule: RewardRule) -> AnyCredit:
     return Rewarded((rule,), credit)
 
 
-def _entropies(tree: RolloutTree, leaf: int) -> list[FloatArray]:
+def _entropies(tree: RolloutTree, leaf: int) -> FloatArray:
     steps = [tree.nodes[i].step for i in tree.path(leaf)]
-    return [np.asarray(step.entropies, dtype=np.float64) for step in steps if step is not None]
+    return np.concatenate([np.asarray(step.entropies, dtype=np.float64) for step in steps if step is not None])

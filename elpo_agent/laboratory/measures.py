@@ -192,9 +192,9 @@ def _node_advantages(algorithm: Algorithm, trees: Sequence[ExactTree]) -> list[F
     for tree, leaves in zip(trees, algorithm.credit.assign_batch(trees), strict=True):
         total, count = np.zeros(tree.size), np.zeros(tree.size)
         for given in leaves:
-            for node, values in zip(tree.path(given.leaf), given.advantages, strict=True):
-                total[node] += float(values.mean())
-                count[node] += 1
+            path = tree.path(given.leaf)
+            total[path] += given.advantages
+            count[path] += 1
         out.append(np.where(count > 0, total / np.maximum(count, 1), np.nan))
     return out
 

@@ -40,7 +40,7 @@ class OracleCredit:
         every = np.concatenate([gains[1:] for gains in by_node] or [np.zeros(0)])
         scale = float(every.std()) or 1.0
         return [
-            [LeafCredit(leaf, tuple(gains[[node]] / scale for node in tree.path(leaf))) for leaf in valid_leaves(tree)]
+            [LeafCredit(leaf, gains[tree.path(leaf)] / scale) for leaf in valid_leaves(tree)]
             for tree, gains in zip(trees, by_node, strict=True)
         ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 from elpo_agent.algorithms import Algorithm
 from elpo_agent.credit.base import BatchCredit
 from elpo_agent.laboratory.tree import ExactTree
-from elpo_agent.objective.base import NodeBounds, TokenBatch
+from elpo_agent.objective.base import TokenBatch
 from elpo_agent.rollout.base import SearchResult
 
 Floats = NDArray[np.float64]
@@ -94,56 +93,83 @@ def token_rows(
         groups: the number of each tree's prompt.
         grown: its trees.
     """
-    parts = []
-    credited = _credited(algorithm, [tree for tree, _ in grown])
-    for (tree, result), group, (leaves, advantages) in zip(grown, groups, credited, strict=True):
-        if leaves:
-            bounds = algorithm.objective.bounds(tree, result)
-            parts.append(_rows_of(tree, (run, group), leaves, advantages, bounds))
-    return join(parts) if parts else _empty()
-
-
-def _credited(algorithm: Algorithm, trees: Sequence[ExactTree]) -> Iterator[tuple[list[int], Floats]]:
-    """Of each tree the leaves that are trained on, and the advantages of their steps, one leaf's after the other's."""
-    if isinstance(algorithm.credit, BatchCredit):
-        for given in algorithm.credit.assign_batch(trees):
-            steps = [values for leaf in given for values in leaf.advantages]
-            yield [leaf.leaf for leaf in given], np.concatenate(steps) if steps else np.zeros(0)
-    else:
-        for tree in trees:
-            yield tree.leaves, algorithm.credit.assign(tree).advantage[_nodes(tree, tree.leaves)]
-
-
-def _nodes(tree: ExactTree, leaves: Sequence[int]) -> Ints:
-    """The nodes on the path to each leaf, one path after the other."""
-    return np.fromiter(chain.from_iterable(map(tree.path, leaves)), np.int64)
-
-
-def _rows_of(
-    tree: ExactTree, owner: tuple[int, int], leaves: Sequence[int], advantages: Floats, bounds: NodeBounds
-) -> TokenRows:
-    nodes = _nodes(tree, leaves)
-    lengths = np.array([tree.depth(leaf) for leaf in leaves])
+    parts = [
+        _Steps.of(algorithm, tree, result, group, *given)
+        for (tree, result), group, given in zip(grown, groups, _credited(algorithm, grown), strict=True)
+        if len(given[0])
+    ]
+    if not parts:
+        return _empty()
+    lengths = np.concatenate([part.lengths for part in parts])
     mask = np.arange(int(lengths.max())) < lengths[:, None]
-    rows, actions, logprobs = tree.steps()
 
-    def padded(values: NDArray[_Number]) -> NDArray[_Number]:
+    def padded(read: Callable[[_Steps], NDArray[_Number]]) -> NDArray[_Number]:
+        values = np.concatenate([read(part) for part in parts])
         out = np.zeros(mask.shape, dtype=values.dtype)
         out[mask] = values
         return out
 
     return TokenRows(
-        run=np.full(len(leaves), owner[0]),
-        group=np.full(len(leaves), owner[1]),
-        rows=padded(rows[nodes - 1]),
-        actions=padded(actions[nodes - 1]),
+        run=np.full(len(lengths), run),
+        group=np.repeat([part.group for part in parts], [len(part.lengths) for part in parts]),
+        rows=padded(lambda part: part.rows),
+        actions=padded(lambda part: part.actions),
         mask=mask,
-        old_logprobs=padded(logprobs[nodes - 1]),
-        advantages=padded(advantages),
-        low=padded(bounds.low[nodes]),
-        high=padded(bounds.high[nodes]),
-        scale=np.ones(len(leaves)),
+        old_logprobs=padded(lambda part: part.logprobs),
+        advantages=padded(lambda part: part.advantages),
+        low=padded(lambda part: part.low),
+        high=padded(lambda part: part.high),
+        scale=np.ones(len(lengths)),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """The trajectories of one tree, one after the other: lengths (B,), and of every step (sum of lengths,)."""
+
+    group: int
+    lengths: Ints
+    rows: Ints
+    actions: Ints
+    logprobs: Floats
+    advantages: Floats
+    low: Floats
+    high: Floats
+
+    @classmethod
+    def of(
+        cls,
+        algorithm: Algorithm,
+        tree: ExactTree,
+        result: SearchResult,
+        group: int,
+        leaves: Sequence[int],
+        advantages: Floats,
+        nodes: Ints,
+    ) -> _Steps:
+        bounds = algorithm.objective.bounds(tree, result)
+        rows, actions, logprobs = tree.steps()
+        lengths = np.array([tree.depth(leaf) for leaf in leaves])
+        before = nodes - 1  # the root has no step
+        low, high = bounds.low[nodes], bounds.high[nodes]
+        return cls(group, lengths, rows[before], actions[before], logprobs[before], advantages, low, high)
+
+
+def _credited(
+    algorithm: Algorithm, grown: Sequence[tuple[ExactTree, SearchResult]]
+) -> Iterator[tuple[Sequence[int], Floats, Ints]]:
+    """Of each tree the leaves that are trained on, and of their steps, one leaf's after the other's, the advantages and
+    the nodes."""
+    trees = [tree for tree, _ in grown]
+    if isinstance(algorithm.credit, BatchCredit):
+        for tree, given in zip(trees, algorithm.credit.assign_batch(trees), strict=True):
+            leaves = [leaf.leaf for leaf in given]
+            steps = [leaf.advantages for leaf in given]
+            yield leaves, np.concatenate(steps) if steps else np.zeros(0), tree.paths(leaves)
+    else:
+        for tree in trees:
+            nodes = tree.paths(tree.leaves)
+            yield tree.leaves, algorithm.credit.assign(tree).advantage[nodes], nodes
 
 
 def join(parts: Sequence[TokenRows]) -> TokenRows:

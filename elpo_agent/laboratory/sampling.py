@@ -55,7 +55,7 @@ class ExactExpander:
 
     async def expand(self, node: int, n: int) -> list[int]:
         """See `Expander.expand`. Raises ValueError where `node` is a finished trajectory or no node."""
-        if not 0 <= node < self.tree.size or (node and self.tree.nodes[node].outcome is not None):
+        if not 0 <= node < self.tree.size or self.tree.finished(node):
             raise ValueError(f"node={node} is a finished trajectory or no node of this tree; expand another one")
         n = self.budget.take(n)
         return await _ask(_Request(self.tree, node, n)) if n else []

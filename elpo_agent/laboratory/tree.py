@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -60,6 +61,7 @@ class ExactTree(RolloutTree):
         self.prompt = prompt
         self._repairs_from = repairs_from
         self._chains: list[_Chain] = []
+        self._firsts: list[int] = []
         self._size = 1
         self._outcomes: dict[int, Outcome] = {}
         self._nodes: dict[int, Node] = {}
@@ -81,6 +83,7 @@ class ExactTree(RolloutTree):
         length = int(source.rollouts.lengths[row])
         first, depth = self._size, self.depth(parent)
         self._chains.append(_Chain(first, length, parent, depth, source, row))
+        self._firsts.append(first)
         self._branches.setdefault(parent, []).append(first)
         if (made := self._nodes.get(parent)) is not None:
             made.children.append(first)
@@ -100,6 +103,21 @@ class ExactTree(RolloutTree):
             index = chain.parent
         return [i for part in reversed(parts) for i in part]
 
+    def paths(self, leaves: Sequence[int]) -> NDArray[np.int64]:
+        """The nodes of `path` of each leaf, one path after the other."""
+        if not leaves:
+            return np.zeros(0, dtype=np.int64)
+        first = np.array(self._firsts)
+        length = np.array([chain.length for chain in self._chains])
+        depth = np.array([chain.depth for chain in self._chains])
+        place = np.arange(int((depth + length).max()))
+        every = first[:, None] + place - depth[:, None]
+        for i, chain in enumerate(self._chains):
+            if chain.depth:  # the steps before its own are those of the chain that it leaves
+                every[i, : chain.depth] = every[self._number(chain.parent), : chain.depth]
+        chosen = [self._number(leaf) for leaf in leaves]
+        return np.asarray(every[chosen][place < (depth + length)[chosen, None]])
+
     def parents(self) -> NDArray[np.int64]:
         """Parent index of every node; -1 for the root."""
         if self._parents is None:
@@ -115,9 +133,13 @@ class ExactTree(RolloutTree):
             raise ValueError(f"node {leaf} is not a leaf")
         return self._outcomes[leaf]
 
-    def step_tokens(self, index: int) -> int:
-        """1, but 0 for the root."""
-        return 1 if index else 0
+    def token_counts(self, nodes: Sequence[int]) -> NDArray[np.int64]:
+        """1 each, but 0 for the root."""
+        return np.array(nodes, dtype=np.int64).clip(max=1)
+
+    def finished(self, node: int) -> bool:
+        """Whether a node is a leaf."""
+        return node in self._outcomes
 
     def mean_entropy(self, index: int, window: int | None = None) -> float:
         """The policy's entropy in nats at the step of node `index`, in float64."""
@@ -161,14 +183,11 @@ class ExactTree(RolloutTree):
         """Nothing is held: a state is a few numbers."""
 
     def _chain(self, node: int) -> _Chain:
-        low, high = 0, len(self._chains) - 1
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._chains[middle].first <= node:
-                low = middle
-            else:
-                high = middle - 1
-        return self._chains[low]
+        return self._chains[self._number(node)]
+
+    def _number(self, node: int) -> int:
+        """Which chain a node is in."""
+        return bisect_right(self._firsts, node) - 1
 
     def _node(self, index: int) -> Node:
         if index < 0:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from elpo_agent.tree import children_of
+from elpo_agent.tree import checked_parents, children_of
 
 
 def first_all_failed(parent: ArrayLike, failed: Collection[int], ignored: Collection[int] = ()) -> dict[int, int]:
@@ -51,12 +51,11 @@ def first_all_failed(parent: ArrayLike, failed: Collection[int], ignored: Collec
 
 def at_or_below(parent: ArrayLike, roots: Iterable[int]) -> NDArray[np.bool_]:
     """bool (n,): the nodes of the subtrees under `roots`, the roots included."""
-    children = children_of(parent)
-    inside = [False] * len(children)
-    for root in roots:
-        inside[root] = True
-    for i, group in enumerate(children):
-        if inside[i]:
-            for c in group:
-                inside[c] = True
-    return np.array(inside, dtype=np.bool_)
+    up = np.maximum(checked_parents(parent), 0)
+    inside = np.zeros(len(up), dtype=np.bool_)
+    inside[list(roots)] = True
+    while True:  # by 1, 2, 4, ... generations
+        inside |= inside[up]
+        if not (inside.any() and up.any()):
+            return inside
+        up = up[up]

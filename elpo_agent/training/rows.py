@@ -100,11 +100,11 @@ def _leaf_row(
 ) -> TrainingRow:
     tokens = leaf_tokens(tree, credit.leaf)
     old, adv, low, high = (np.zeros(len(tokens.ids), dtype=np.float32) for _ in range(4))
-    for node, span, advantages in zip(tree.path(credit.leaf), tokens.spans, credit.advantages, strict=True):
+    adv[tokens.mask] = credit.advantages
+    for node, span in zip(tree.path(credit.leaf), tokens.spans, strict=True):
         step = tree.nodes[node].step
         assert step is not None
         old[span] = step.logprobs
-        adv[span] = advantages
         low[span] = bounds.low[node]
         high[span] = bounds.high[node]
     of_reference = None
