@@ -9,11 +9,13 @@ from typing import Any
 
 from elpo_agent.algorithms import Algorithm, load
 from elpo_agent.algorithms.early_stopping import stop_early
+from elpo_agent.algorithms.shared import with_shared
 from elpo_agent.credit.wrappers import PositivesWeighted, Rewarded
 from elpo_agent.laboratory.oracle import oracle
 
 _CLIP = {"eps_low": 0.2, "eps_high": 0.315}  # ELPO's, for all that have no published reason for another
 _NO_KL = {"loss": {"kl_coef": 0.0}}
+_FEEDBACK = {"error": -1.0}
 
 
 def _named(name: str, **options: Any) -> Callable[[], Algorithm]:
@@ -58,6 +60,10 @@ def _first_plus(group: int, fresh: int, **options: Any) -> Algorithm:
     )
 
 
+def _with_feedback(make: Callable[[], Algorithm]) -> Callable[[], Algorithm]:
+    return lambda: with_shared(make(), turn_advantages=_FEEDBACK)
+
+
 ARMS: Mapping[str, Callable[[], Algorithm]] = {
     "grpo": _named("grpo", **_CLIP),
     "rloo": _named("rloo", **_CLIP),
@@ -81,6 +87,8 @@ ARMS: Mapping[str, Callable[[], Algorithm]] = {
     "plus, groups of 10": partial(_first_plus, 10, 6, positive_weight=1.6),
     "grpo, fair": _grpo_fair,
     "elpo_plus": _named("elpo_plus"),
+    "grpo, fair, turn feedback": _with_feedback(_grpo_fair),
+    "elpo_plus, turn feedback": _named("elpo_plus", turn_advantages=_FEEDBACK),
     "oracle": oracle,
 }
 """The exact-value oracle is no algorithm: it shows the room that is left."""

@@ -191,6 +191,11 @@ class RolloutTree:
         steps = [self.nodes[i].step for i in nodes]
         return np.array([0 if step is None else len(step.ids) for step in steps], dtype=np.int64)
 
+    def feedback_kinds(self, index: int) -> tuple[str, ...]:
+        """`Step.kinds` of the step of node `index`; () for the root."""
+        step = self.nodes[index].step
+        return () if step is None else step.kinds
+
     def mean_entropy(self, index: int, window: int | None = None) -> float:
         """Mean entropy in nats of the turn of node `index`, over its first `window` tokens or all; 0 without tokens."""
         step = self.nodes[index].step

@@ -91,6 +91,7 @@ def test_any_algorithm_takes_the_shared_parts() -> None:
         changed = load(
             name,
             turn_rewards={"error": -0.25},
+            turn_advantages={"timeout": -0.75},
             drop_void_turns=True,
             early_stop=2,
             positive_weight=1.5,
@@ -103,6 +104,7 @@ def test_any_algorithm_takes_the_shared_parts() -> None:
         assert changed.replay_weight == 0.5
         assert isinstance(changed.credit, WithoutVoidTurns)
         assert "TurnRewards(amounts={'error': -0.25})" in repr(changed.credit)
+        assert "amounts={'timeout': -0.75}" in repr(changed.credit)
         assert "weight=1.5" in repr(changed.credit)
         assert changed.objective == plain.objective
     assert load("grpo", turn_rewards=None, positive_weight=1.0) == load("grpo")
@@ -115,6 +117,10 @@ def test_wrong_shared_options_are_named() -> None:
         load("grpo", turn_rewards={"error": "much"})
     with pytest.raises(ValueError, match=r"turn_rewards=-0.1 is no mapping"):
         load("grpo", turn_rewards=-0.1)
+    with pytest.raises(ValueError, match=r"turn_advantages=-0.1 is no mapping"):
+        load("grpo", turn_advantages=-0.1)
+    with pytest.raises(ValueError, match="turn_advantages has no kind 'eror'"):
+        load("grpo", turn_advantages={"eror": -0.1})
     with pytest.raises(ValueError, match="replay_weight=-1"):
         load("grpo", replay_weight=-1)
     with pytest.raises(ValueError, match=r"positive_weight=0.0"):

@@ -27,7 +27,14 @@ from elpo_agent.credit.step_groups import StepGroupCredit, discounted_returns
 from elpo_agent.credit.trajectories import LeaveOneOutCredit, TrajectoryCredit, TreeGroupCredit, leave_one_out
 from elpo_agent.credit.value_gap import ValueGapCredit, value_gap
 from elpo_agent.credit.whitening import WhitenedCredit, returns_to_go, whiten
-from elpo_agent.credit.wrappers import EntropyScaled, PositivesWeighted, Rewarded, WithoutVoidTurns, with_rule
+from elpo_agent.credit.wrappers import (
+    EntropyScaled,
+    PositivesWeighted,
+    Rewarded,
+    TurnAdvantages,
+    WithoutVoidTurns,
+    with_rule,
+)
 
 # --- rewards --------------------------------------------------------------------------------------------------
 
@@ -104,7 +111,7 @@ def test_turn_rewards_go_to_their_turns() -> None:
 
 def test_rules_apply_in_order_and_a_further_one_comes_last() -> None:
     first = Rewarded((SuccessReward(1.0, -1.0),), GroupRelativeCredit())
-    for credit in (first, PositivesWeighted(first, 2.0), WithoutVoidTurns(EntropyScaled(first))):
+    for credit in (first, PositivesWeighted(first, 2.0), WithoutVoidTurns(EntropyScaled(TurnAdvantages(first, {})))):
         longer = with_rule(credit, TurnRewards({"error": -0.5}))
         inner = longer
         while not isinstance(inner, Rewarded):
@@ -156,6 +163,26 @@ def test_positive_advantages_alone_are_weighted() -> None:
     after = flat(leaf_credits(PositivesWeighted(TrajectoryCredit(), 1.6), trees))
     assert after == [a * 1.6 if a > 0 else a for a in before]
     assert min(before) < 0 < max(before)
+
+
+def test_a_turns_feedback_moves_its_own_advantage_alone() -> None:
+    """Turns of 1, 2, 1 | 1, 3 tokens worth -1, 0, 0 | -1.5, 0: mean -0.5, in a prompt where nothing else differs."""
+    first = [Turn(0, 1, OK, ("error", "error")), Turn(1, 2, OK, ("ok",)), Turn(2, 1, end=LOST)]
+    second = [Turn(0, 1, OK, ("error", "timeout")), Turn(4, 3, end=LOST)]
+    tree = build(0, [*first, *second])
+    credit = TurnAdvantages(GroupRelativeCredit(), {"error": -1.0, "timeout": -0.5})
+    by_leaf = {given.leaf: given.advantages.tolist() for given in credit.assign_batch([tree])[0]}
+    assert by_leaf == {3: [-0.5, 0.5, 0.5, 0.5], 5: [-1.0, 0.5, 0.5, 0.5]}
+    mixed = build(0, [*first[:2], Turn(2, 1, end=WON), *second])
+    plain = flat(leaf_credits(GroupRelativeCredit(), [mixed]))
+    assert flat(leaf_credits(credit, [mixed])) == [
+        a + f for a, f in zip(plain, [-0.5, 0.5, 0.5, 0.5, -1.0, 0.5, 0.5, 0.5], strict=True)
+    ]
+    same = TurnAdvantages(GroupRelativeCredit(), {"ok": 0.1, "error": 0.1, "timeout": 0.1})
+    alike = build(0, [Turn(0, 1, OK, (kind,), end=LOST) for kind in ("ok", "error", "timeout")])
+    assert flat(leaf_credits(same, [alike])) == [0.0, 0.0, 0.0]  # equal turns: exactly nothing
+    broken = build(0, [Turn(0, 1, OK, end=BROKEN)])
+    assert leaf_credits(credit, [broken]) == [[]]
 
 
 def test_equal_entropies_scale_nothing() -> None:

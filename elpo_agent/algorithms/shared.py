@@ -8,7 +8,7 @@ from dataclasses import replace
 from elpo_agent.algorithms.base import Algorithm
 from elpo_agent.algorithms.early_stopping import stop_early
 from elpo_agent.credit.rewards import TurnRewards
-from elpo_agent.credit.wrappers import PositivesWeighted, WithoutVoidTurns, with_rule
+from elpo_agent.credit.wrappers import PositivesWeighted, TurnAdvantages, WithoutVoidTurns, with_rule
 
 
 def with_shared(
@@ -16,6 +16,7 @@ def with_shared(
     *,
     early_stop: int | None = None,
     turn_rewards: Mapping[str, float] | None = None,
+    turn_advantages: Mapping[str, float] | None = None,
     drop_void_turns: bool = False,
     positive_weight: float = 1.0,
     replay_weight: float | None = None,
@@ -27,6 +28,8 @@ def with_shared(
             other prompts of the update; >= 1.
         turn_rewards: what a turn with a kind of tool feedback gets, as {error: -0.1, timeout: -0.1}; see `TurnRewards`.
             It comes on top of what the algorithm's own rules make of a reward.
+        turn_advantages: what it adds to the advantage of that turn alone, as {error: -1}, less the mean over the
+            prompt's turns; see `TurnAdvantages`. It comes on top of the other advantages, weighted or not.
         drop_void_turns: SimpleTIR's filter: trajectories with a turn that holds neither a call nor an answer are not
             trained on.
         positive_weight: what positive advantages are multiplied with; > 0, 1 changes nothing.
@@ -36,12 +39,15 @@ def with_shared(
         ValueError: an option is out of its range; the message names it.
     """
     credit = algorithm.credit
+    for name, amounts in (("turn_rewards", turn_rewards), ("turn_advantages", turn_advantages)):
+        if amounts and not isinstance(amounts, Mapping):
+            raise ValueError(f"{name}={amounts!r} is no mapping; give amounts by kind, as {{'error': -0.1}}")
     if turn_rewards:
-        if not isinstance(turn_rewards, Mapping):
-            raise ValueError(f"turn_rewards={turn_rewards!r} is no mapping; give amounts by kind, as {{'error': -0.1}}")
         credit = with_rule(credit, TurnRewards(dict(turn_rewards)))
     if positive_weight != 1.0:
         credit = PositivesWeighted(credit, positive_weight)
+    if turn_advantages:
+        credit = TurnAdvantages(credit, dict(turn_advantages))
     if drop_void_turns:
         credit = WithoutVoidTurns(credit)
     algorithm = replace(algorithm, credit=credit)

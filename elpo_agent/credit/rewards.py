@@ -7,7 +7,7 @@ score of ARPO and AEPO, exact match against several gold answers in Tree-GRPO) a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, get_args
 
@@ -200,16 +200,26 @@ class TurnRewards:
     amounts: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = sorted({*_literals(CallKind), "no_action"})
-        for kind, amount in self.amounts.items():
-            if kind not in known:
-                raise ValueError(f"turn_rewards has no kind {kind!r}; known are {', '.join(known)}")
-            if isinstance(amount, bool) or not isinstance(amount, int | float) or not math.isfinite(amount):
-                raise ValueError(f"turn_rewards[{kind!r}]={amount!r} is no finite number")
+        check_amounts("turn_rewards", self.amounts)
 
     def reward(self, tree: RolloutTree, node: int, given: float) -> float:
         """See `RewardRule`."""
-        return given + math.fsum(self.amounts.get(kind, 0.0) for kind in sorted(set(_step(tree, node).kinds)))
+        return given + amount_of(self.amounts, _step(tree, node).kinds)
+
+
+def check_amounts(name: str, amounts: Mapping[str, float]) -> None:
+    """Raise ValueError for an unknown kind of tool feedback, or an amount that is no finite number."""
+    known = sorted({*_literals(CallKind), "no_action"})
+    for kind, amount in amounts.items():
+        if kind not in known:
+            raise ValueError(f"{name} has no kind {kind!r}; known are {', '.join(known)}")
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not math.isfinite(amount):
+            raise ValueError(f"{name}[{kind!r}]={amount!r} is no finite number")
+
+
+def amount_of(amounts: Mapping[str, float], kinds: Sequence[str]) -> float:
+    """What a turn with these kinds of feedback gets; each kind counts once."""
+    return math.fsum(amounts.get(kind, 0.0) for kind in sorted(set(kinds)))
 
 
 def response_tokens(tree: RolloutTree, leaf: int) -> int:

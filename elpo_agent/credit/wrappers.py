@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
+from elpo_agent.credit.advantages import exact_mean
 from elpo_agent.credit.base import (
     BatchCredit,
     Credit,
@@ -17,7 +18,7 @@ from elpo_agent.credit.base import (
     ReferenceLogprobs,
     leaf_credits,
 )
-from elpo_agent.credit.rewards import RewardRule
+from elpo_agent.credit.rewards import RewardRule, amount_of, check_amounts
 from elpo_agent.credit.rewards import rewarded as _rewarded
 from elpo_agent.tree import RolloutTree
 
@@ -118,6 +119,48 @@ class PositivesWeighted(_Around):
 
 
 @dataclass(frozen=True)
+class TurnAdvantages(_Around):
+    """A + f - mean f on each turn, with f what its own tool feedback is worth: nothing that came before or after it.
+
+    `TurnRewards` pays the whole trajectory for a turn, so that its advantage is spread over all turns, and only where
+    trajectories of a prompt differ. Here a turn answers for itself, also where all of the prompt's trajectories failed.
+    The mean is that of all turns of the prompt's trajectories, a shared one counted once in each. It changes the
+    objective: a policy may learn to call fewer tools.
+
+    Attributes:
+        amounts: by kind, see `TurnRewards`; in units of advantages, so about -1 to 1.
+
+    Raises:
+        ValueError: an unknown kind, or an amount that is no finite number.
+    """
+
+    inner: AnyCredit
+    amounts: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        check_amounts("turn_advantages", self.amounts)
+
+    def assign_batch(
+        self, trees: Sequence[RolloutTree], reference: ReferenceLogprobs | None = None
+    ) -> list[list[LeafCredit]]:
+        """See `BatchCredit`."""
+        return [
+            self._added(tree, leaves)
+            for tree, leaves in zip(trees, leaf_credits(self.inner, trees, reference), strict=True)
+        ]
+
+    def _added(self, tree: RolloutTree, leaves: list[LeafCredit]) -> list[LeafCredit]:
+        paths = [tree.path(given.leaf) for given in leaves]
+        own = [[amount_of(self.amounts, tree.feedback_kinds(node)) for node in path] for path in paths]
+        every = [amount for amounts in own for amount in amounts]
+        mean = exact_mean(every) if every else 0.0
+        return [
+            replace(given, advantages=given.advantages + np.repeat(np.array(amounts) - mean, tree.token_counts(path)))
+            for given, path, amounts in zip(leaves, paths, own, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
 class WithoutVoidTurns(_Around):
     """SimpleTIR's filter (Xue et al., arXiv 2509.02479): trajectories with a turn that holds neither a call nor an
     answer are not trained on. Their rewards stay in their groups' statistics, as in the authors' code."""
@@ -136,14 +179,14 @@ class WithoutVoidTurns(_Around):
 
 def has_void_turn(tree: RolloutTree, leaf: int) -> bool:
     """Whether a turn on the path to `leaf` held neither a tool call nor an answer."""
-    return any(step is not None and "no_action" in step.kinds for step in (tree.nodes[i].step for i in tree.path(leaf)))
+    return any("no_action" in tree.feedback_kinds(node) for node in tree.path(leaf))
 
 
 def with_rule(credit: AnyCredit, rule: RewardRule) -> AnyCredit:
     """`credit` with one more reward rule, applied after those that it has, however deep they are."""
     if isinstance(credit, Rewarded):
         return replace(credit, rules=(*credit.rules, rule))
-    if isinstance(credit, EntropyScaled | PositivesWeighted | WithoutVoidTurns):
+    if isinstance(credit, EntropyScaled | PositivesWeighted | TurnAdvantages | WithoutVoidTurns):
         return replace(credit, inner=with_rule(credit.inner, rule))
     return Rewarded((rule,), credit)
 

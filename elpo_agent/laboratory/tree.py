@@ -15,6 +15,7 @@ from elpo_envs.exact import Rollouts, RolloutState
 
 SUCCESS = Outcome(reward=1.0, success=True)
 FAILURE = Outcome(reward=0.0, success=False)
+_KINDS = {False: ("ok",), True: ("error",)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +142,13 @@ class ExactTree(RolloutTree):
         """Whether a node is a leaf."""
         return node in self._outcomes
 
+    def feedback_kinds(self, index: int) -> tuple[str, ...]:
+        """("error",) where a repair follows, ("ok",) of other steps."""
+        if index == 0:
+            return ()
+        chain = self._chain(index)
+        return _KINDS[bool(chain.source.rollouts.states.in_repair[chain.row, index - chain.first + 1])]
+
     def mean_entropy(self, index: int, window: int | None = None) -> float:
         """The policy's entropy in nats at the step of node `index`, in float64."""
         chain = self._chain(index)
@@ -207,8 +215,7 @@ class ExactTree(RolloutTree):
         place = index - chain.first
         children = [index + 1, *branches] if place + 1 < chain.length else [*branches]
         source, row = chain.source, chain.row
-        following = place + 1 < chain.length and source.rollouts.rows[row, place + 1] >= self._repairs_from
-        failed = bool(following) or (place + 1 == chain.length and bool(source.rollouts.states.in_repair[row, -1]))
+        failed = bool(source.rollouts.states.in_repair[row, place + 1])
         step = Step(
             ids=(int(source.rollouts.actions[row, place]),),
             logprobs=source.logprobs[row, place : place + 1].astype(np.float32),
@@ -217,7 +224,7 @@ class ExactTree(RolloutTree):
             feedback_ids=(int(source.rollouts.rows[row, place + 1]),) if place + 1 < chain.length else (),
             tool_calls=1,
             tool_errors=int(failed),
-            kinds=("error" if failed else "ok",),
+            kinds=_KINDS[failed],
         )
         parent = chain.parent if place == 0 else index - 1
         return Node(index, parent, chain.depth + place + 1, step, outcome=self._outcomes.get(index), children=children)
