@@ -39,10 +39,13 @@ if TYPE_CHECKING:
     from elpo_agent.laboratory.learning import Curves
 
 BASELINE = "grpo"
+BASELINES = {BASELINE: "", "grpo, fair": "_fair", "elpo, printed search": "_elpo"}
+"""What the others are compared with, and how the pictures' names end."""
 GRID = (0.04, 0.08, 0.16)
 _LOWER, _HIGHER = (0.02, 0.01), (0.24, 0.36)
 TUNING_SEEDS = tuple(range(1000, 1004))
 STEP_SHARE = 0.6
+_WHATS = ("rollouts", "steps")
 _STEP_BUDGET_TUNING = 0.6  # of the most that independent sampling could take, while GRPO's own is not known
 
 
@@ -183,17 +186,17 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     unfinished.replace(path)
 
 
+def finished(arms: Sequence[str], families: Sequence[str], cache: Cache) -> list[Pair]:
+    """The pairs that the cache holds, family by family."""
+    pairs = (cache.get(arm, family) for family in families for arm in arms)
+    return [pair for pair in pairs if pair is not None]
+
+
 def run_all(arms: Sequence[str], families: Sequence[str], plan: Plan, processes: int, cache: Cache) -> list[Pair]:
     """Every pair, from the cache or computed."""
-    found: list[Pair] = []
-    missing = []
-    for family in families:
-        for arm in arms:
-            pair = cache.get(arm, family)
-            if pair is None:
-                missing.append((arm, family))
-            else:
-                found.append(pair)
+    found = finished(arms, families, cache)
+    known = {(pair.arm, pair.family) for pair in found}
+    missing = [(arm, family) for family in families for arm in arms if (arm, family) not in known]
     with ProcessPoolExecutor(processes) as pool, Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("laboratory", total=len(missing))
         futures = [pool.submit(run_pair, arm, family, plan, cache.folder) for arm, family in missing]
@@ -210,6 +213,8 @@ def areas(pairs: Sequence[Pair], plan: Plan) -> dict[tuple[str, str], dict[str, 
     baseline = {pair.family: pair for pair in pairs if pair.arm == BASELINE}
     out = {}
     for pair in pairs:
+        if pair.family not in baseline:
+            continue
         total = baseline[pair.family].steps.sum(axis=1).mean()
         out[pair.arm, pair.family] = {
             "rollouts": mean_while_spending(pair.success, pair.rollouts, plan.budget),
@@ -222,16 +227,17 @@ def areas(pairs: Sequence[Pair], plan: Plan) -> dict[tuple[str, str], dict[str, 
 def compare(
     pairs: Sequence[Pair], arms: Sequence[str], families: Sequence[str], plan: Plan, baseline: str = BASELINE
 ) -> dict[str, Any]:
-    """Differences to `baseline` of every arm, by family and over all, as JSON values."""
+    """Differences to `baseline` of every arm, by family and over all in which both were run, as JSON values."""
     found = areas(pairs, plan)
     out: dict[str, Any] = {}
     for arm in arms:
-        if arm == baseline:
+        both = [family for family in families if (arm, family) in found and (baseline, family) in found]
+        if arm == baseline or not both:
             continue
         row: dict[str, Any] = {}
-        for what in ("rollouts", "steps"):
+        for what in _WHATS:
             by_family = {
-                family: Difference.of(found[arm, family][what] - found[baseline, family][what]) for family in families
+                family: Difference.of(found[arm, family][what] - found[baseline, family][what]) for family in both
             }
             verdicts = [one.verdict for one in by_family.values()]
             row[what] = {
@@ -241,8 +247,8 @@ def compare(
                 "loss": verdicts.count("loss"),
                 "families": {family: [one.mean, one.half_width] for family, one in by_family.items()},
             }
-        row["cost"] = float(np.mean([found[arm, family]["cost"].mean() for family in families]))
-        row["lr"] = {pair.family: pair.lr for pair in pairs if pair.arm == arm}
+        row["cost"] = float(np.mean([found[arm, family]["cost"].mean() for family in both]))
+        row["lr"] = {pair.family: pair.lr for pair in pairs if pair.arm == arm and pair.family in both}
         out[arm] = row
     return out
 
@@ -250,15 +256,14 @@ def compare(
 def table(result: Mapping[str, Any], baseline: str) -> Table:
     """Differences in the mean over the families, and how many of them are wins, ties and losses."""
     shown = Table(title=f"differences to {baseline} x 1000 (wins/ties/losses over families)")
-    for column in ("arm", "equal rollouts", "equal steps", "steps generated"):
+    for column in ("arm", "equal rollouts", "equal steps", "steps generated", "families"):
         shown.add_column(column, justify="left" if column == "arm" else "right")
     for arm, row in result.items():
         cells = [f"{1000 * row[w]['mean']:+.0f} ({row[w]['win']}/{row[w]['tie']}/{row[w]['loss']})" for w in _WHATS]
-        shown.add_row(arm, *cells, f"{row['cost']:.2f}")
+        shown.add_row(arm, *cells, f"{row['cost']:.2f}", str(len(row["lr"])))
     return shown
 
 
-_WHATS = ("rollouts", "steps")
 _SHOWN = ("grpo", "elpo", "grpo, fair", "elpo_plus", "oracle")
 
 
@@ -268,11 +273,12 @@ def draw(result: Mapping[str, Any], pairs: Sequence[Pair], families: Sequence[st
 
     folder.mkdir(parents=True, exist_ok=True)
     for baseline, rows in result.items():
-        tail = "" if baseline == BASELINE else "_fair"
-        draw_differences(rows, baseline, folder / f"laboratory_differences{tail}.png")
+        draw_differences(rows, baseline, folder / f"laboratory_differences{BASELINES[baseline]}.png")
     arms = [arm for arm in _SHOWN if any(pair.arm == arm for pair in pairs)]
     curves: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = {name: {} for name in families}
     for pair in pairs:
+        if pair.family not in curves:
+            continue
         steps = np.concatenate([[0.0], pair.steps.mean(axis=0).cumsum()])
         curves[pair.family][pair.arm] = steps, pair.success.mean(axis=0)
     draw_curves(curves, arms, folder / "laboratory_curves.png")
@@ -288,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--pictures", type=Path, help="folder for laboratory_*.png; needs matplotlib")
-    parser.add_argument("--finished", action="store_true", help="compute nothing: families whose arms are all cached")
+    parser.add_argument("--finished", action="store_true", help="compute nothing: what the cache holds")
     own = parser.parse_args(argv)
     arms = list(ARMS) if own.arms == ",".join(ARMS) else own.arms.split(";" if ";" in own.arms else ",")
     families = own.families.split(",")
@@ -299,14 +305,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = Plan(own.seeds, own.updates)
     cache = Cache(own.cache, plan)
     if own.finished:
-        families = [family for family in families if all(cache.get(arm, family) for arm in arms)]
+        pairs = finished(arms, families, cache)
+        families = [family for family in families if any((BASELINE, family) == (p.arm, p.family) for p in pairs)]
         if not families:
-            parser.error("--finished: the cache holds no family with all of these arms")
-    pairs = run_all(arms, families, plan, own.processes, cache)
-    result = {BASELINE: compare(pairs, arms, families, plan)}
-    fair = "grpo, fair"
-    if fair in arms:
-        result[fair] = compare(pairs, [arm for arm in arms if arm != BASELINE], families, plan, fair)
+            parser.error(f"--finished: the cache holds no family with {BASELINE}")
+    else:
+        pairs = run_all(arms, families, plan, own.processes, cache)
+    result = {
+        baseline: compare(pairs, [arm for arm in arms if arm != BASELINE], families, plan, baseline)
+        for baseline in BASELINES
+        if baseline in arms
+    }
     console = Console(width=120)
     for baseline, rows in result.items():
         console.print(table(rows, baseline))

@@ -52,9 +52,10 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], arms: Sequence[str], 
     for axis in axes.flat[len(curves) :]:
         axis.axis("off")
     for axis, (family, by_arm) in zip(axes.flat, curves.items(), strict=False):
-        for arm in arms:
-            steps, success = by_arm[arm]
-            axis.plot(steps / 1000, success, label=arm, lw=1.3)
+        for i, arm in enumerate(arms):
+            if arm in by_arm:
+                steps, success = by_arm[arm]
+                axis.plot(steps / 1000, success, label=arm, lw=1.3, color=f"C{i}")
         axis.set_title(family, fontsize=9)
         axis.grid(alpha=0.3)
     for axis in axes[-1]:
