@@ -11,7 +11,16 @@ import torch
 
 from elpo_agent.algorithms import Algorithm, load
 from elpo_agent.credit.base import leaf_credits
-from elpo_agent.laboratory.learning import LinearPolicy, Run, Settings, collect, learn, mini_batches, positives
+from elpo_agent.laboratory.learning import (
+    LinearPolicy,
+    Run,
+    Settings,
+    collect,
+    learn,
+    loss_of,
+    mini_batches,
+    positives,
+)
 from elpo_agent.laboratory.measures import (
     gradient_quality,
     localization_quality,
@@ -228,6 +237,29 @@ def test_replayed_are_the_steps_with_positive_advantages() -> None:
     both = join([found.rows, kept])
     assert len(both.run) == len(found.rows.run) + len(kept.run)
     assert (both.advantages[len(found.rows.run) :][both.mask[len(found.rows.run) :]] > 0).all()
+
+
+def test_terms_of_the_loss_are_those_of_the_language_model_path() -> None:
+    """Entropy keeps the policy wide, KL keeps it where it began, and importance weights are 1 without mismatch."""
+    world = build_world(IRR, 3)
+
+    def learned(loss: dict[str, float]) -> tuple[float, float]:
+        algorithm, policy = load("grpo", loss=loss), LinearPolicy(world, 1, [0.1])
+        rng = np.random.default_rng(0)
+        for _ in range(4):
+            rows = collect(algorithm, world, policy, 1, 64, rng).rows
+            options = algorithm.objective.options
+            for part, weights in mini_batches(rows, options, Settings(), rng):
+                policy.step(loss_of(algorithm, policy, part, weights, options))
+        table = policy.table().detach()
+        entropy = -(table.exp() * table).sum(dim=1).mean()
+        divergence = (table.exp() * (table - policy.start_table())).sum(dim=1).mean()
+        return float(entropy), float(divergence)
+
+    entropy, divergence = learned({})
+    assert learned({"entropy_coef": 1.0})[0] > 1.1 * entropy
+    assert 0.0 < learned({"kl_coef": 1.0})[1] < 0.5 * divergence
+    assert learned({"importance_cap": 1.0}) == (entropy, divergence)
 
 
 def test_an_expander_refuses_what_cannot_be_continued() -> None:

@@ -111,17 +111,29 @@ def learn(
                 rows = join([rows, replace(replayed, group=replayed.group + 1 + fresh.group.max(initial=0))])
             replayed = positives(fresh, algorithm.replay_weight)
         for part, weights in mini_batches(rows, options, settings, rng):
-            logprobs = policy.table()
-            batch = part.batch(weights)
-            chosen = logprobs.reshape(-1)[part.places(world.n_actions)]
-            loss, _ = algorithm.objective.loss(chosen, batch)
-            policy.step(loss)
+            policy.step(loss_of(algorithm, policy, part, weights, options))
         success.append(policy.success())
         steps.append(collected.steps)
         rollouts.append(collected.rollouts)
         if on_update is not None:
             on_update(update + 1)
     return Curves(np.stack(success, 1), np.stack(steps, 1), np.stack(rollouts, 1))
+
+
+def loss_of(
+    algorithm: Algorithm, policy: LinearPolicy, rows: TokenRows, weights: Floats, options: LossOptions
+) -> Tensor:
+    """The objective's loss on some trajectories; the reference is the start policy, and the engine is the learner."""
+    table, places = policy.table(), rows.places(policy.world.n_actions)
+    batch, entropies = rows.batch(weights), None
+    if options.kl_coef:
+        batch = replace(batch, reference_logprobs=policy.start_table().reshape(-1)[places])
+    if options.importance_cap is not None:
+        batch = replace(batch, engine_logprobs=batch.old_logprobs)
+    if options.entropy_coef:
+        entropies = -(table.exp() * table).sum(dim=-1)[torch.from_numpy(rows.rows)]
+    loss, _ = algorithm.objective.loss(table.reshape(-1)[places], batch, entropies)
+    return loss
 
 
 def positives(rows: TokenRows, weight: float) -> TokenRows:
@@ -162,6 +174,10 @@ class LinearPolicy:
     def table(self) -> Tensor:
         """Log-probabilities float64 (rows, A), with gradient."""
         return torch.log_softmax(self.logits(), dim=-1)
+
+    def start_table(self) -> Tensor:
+        """Log-probabilities float64 (rows, A) of the policies before the first step."""
+        return torch.log_softmax(self._start, dim=-1)
 
     def tabular(self) -> Tabular:
         """The policies as arrays."""
