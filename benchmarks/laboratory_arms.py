@@ -88,6 +88,7 @@ ARMS: Mapping[str, Callable[[], Algorithm]] = {
     "grpo, fair": _grpo_fair,
     "elpo_plus": _named("elpo_plus"),
     "grpo, fair, turn feedback": _with_feedback(_grpo_fair),
+    "elpo_plus, no probes": _named("elpo_plus", probes=0),
     "elpo_plus, turn feedback": _named("elpo_plus", turn_advantages=_FEEDBACK),
     "oracle": oracle,
 }
