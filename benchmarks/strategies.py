@@ -5,10 +5,12 @@
 128 prompts are rolled out side by side with 8 rollouts each, at temperature 1 from the tiny model; round r uses
 seed r for both strategies. `grpo` samples independently; `elpo` searches failures by bisection, many small steps.
 
-*Scheduler* is all CPU time of the event loop's own thread outside the policy: batching, seeds, budgets, trees, resuming
-coroutines, and turning text into ids and back (the codec, shown by itself too). Environments run in other threads and
-processes and are not in it. *Engine* is the same thread's CPU time inside the policy. Both are of one thread, so that
-other work on the machine does not enter. Wall time beside it says what waiting for tools costs.
+*Scheduler* is all CPU time of the event loop's own thread outside the policy (batching, seeds, budgets, trees, resuming
+coroutines, and turning text into ids and back: the codec, shown by itself too), and all CPU time of the tool threads
+outside the environments' own work, their `reset` and `step` and `elpo_envs.snapshot` and `restore` (queues, handing
+results over; shown by itself, too). *Engine* is the CPU time of the loop's thread inside the policy. CPU time of single
+threads is counted, so that other work on the machine enters little. Wall time beside it says what waiting for tools
+costs.
 
 *Fill* of an engine call is its rows over the 128 prompts, at most 1; means are weighted by the calls' time in the
 engine. "During search" are calls while some prompt continues from a step; "before any prompt is done" leaves out the
@@ -19,13 +21,18 @@ longest turn of a call: what is lost because turns end at different lengths (the
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium as gym
 import torch
 
+import elpo_envs
 from benchmarks.measure import Contestant, Figures, Ratio, Report, Row, Sample, interleave, parse_options
 from elpo_agent.algorithms import registry
 from elpo_agent.engines.transformers_engine import TransformersPolicy
@@ -43,6 +50,7 @@ NAMES = ("grpo", "elpo")
 UNITS = {
     "scheduler CPU time": "s",
     "of which codec": "s",
+    "of which in tool threads": "s",
     "engine CPU time": "s",
     "scheduler CPU time per rollout": "ms",
     "wall time": "s",
@@ -117,6 +125,51 @@ class WatchedCodec:
         return text
 
 
+class ToolThreads:
+    """CPU time of the runner's tool threads, and how much of it is spent in the environments themselves."""
+
+    def __init__(self) -> None:
+        self._own: defaultdict[int, float] = defaultdict(float)  # seconds in environments, by thread
+
+    @property
+    def outside(self) -> float:
+        """Seconds since the threads began that are not the environments' own."""
+        threads = [t.ident for t in threading.enumerate() if t.name.startswith("elpo-env")]
+        clocks = [(ident, time.pthread_getcpuclockid(ident)) for ident in threads if ident is not None]
+        return sum(time.clock_gettime(clock) - self._own[ident] for ident, clock in clocks)
+
+    def watching(self, make_env: Callable[[], gym.Env[str, str]]) -> Callable[[], gym.Env[str, str]]:
+        """Environments like those of `make_env`, whose time is noted."""
+
+        def make() -> gym.Env[str, str]:
+            env = make_env()
+            for name in ("reset", "step"):
+                setattr(env, name, self._noting(getattr(env, name)))
+            return env
+
+        return make
+
+    @contextmanager
+    def watching_snapshots(self) -> Iterator[None]:
+        """Note the time of snapshots and restores, too."""
+        before = elpo_envs.snapshot, elpo_envs.restore
+        elpo_envs.snapshot, elpo_envs.restore = self._noting(before[0]), self._noting(before[1])
+        try:
+            yield
+        finally:
+            elpo_envs.snapshot, elpo_envs.restore = before
+
+    def _noting(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self._own[threading.get_ident()] += time.thread_time() - began
+
+        return noted
+
+
 @dataclass
 class WatchedExpander:
     """An expander that notes between which calls of the policy it continued from a step."""
@@ -171,7 +224,13 @@ def weighted(values: Sequence[float], weights: Sequence[float]) -> float:
 
 
 def run_once(
-    runner: Runner, policy: WatchedPolicy, codec: WatchedCodec, strategy: RolloutStrategy, prompts: int, seed: int
+    runner: Runner,
+    policy: WatchedPolicy,
+    codec: WatchedCodec,
+    threads: ToolThreads,
+    strategy: RolloutStrategy,
+    prompts: int,
+    seed: int,
 ) -> Figures:
     """Grow a tree for each prompt and say what it took."""
     policy.calls.clear()
@@ -183,24 +242,27 @@ def run_once(
         if progress.prompts and not whole:
             whole.append(len(policy.calls))
 
-    began, cpu = time.perf_counter(), time.thread_time()
+    in_threads, began, cpu = threads.outside, time.perf_counter(), time.thread_time()
     grown = runner.run(watched, [TaskRef(index) for index in range(prompts)], seed, note)
     wall, cpu = time.perf_counter() - began, time.thread_time() - cpu
+    in_threads = threads.outside - in_threads
     rollouts = sum(len(tree.leaves) for tree, _ in grown)
     if rollouts != prompts * strategy.n_total:
         raise RuntimeError(f"{rollouts} of {prompts * strategy.n_total} rollouts came back")
     calls, searched = policy.calls, sorted(watched.searched)
     engine = sum(call.seconds for call in calls)
+    scheduler = cpu - engine + in_threads
     fills = [min(1.0, call.rows / prompts) for call in calls]
 
     def fill(chosen: Sequence[int]) -> float:
         return weighted([fills[i] for i in chosen], [calls[i].seconds for i in chosen])
 
     return {
-        "scheduler CPU time": cpu - engine,
+        "scheduler CPU time": scheduler,
         "of which codec": codec.seconds,
+        "of which in tool threads": in_threads,
         "engine CPU time": engine,
-        "scheduler CPU time per rollout": 1e3 * (cpu - engine) / rollouts,
+        "scheduler CPU time per rollout": 1e3 * scheduler / rollouts,
         "wall time": wall,
         "engine calls": len(calls),
         "mean rows of a call": sum(call.rows for call in calls) / len(calls),
@@ -219,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     prompts, n_total = (4, 6) if options.quick else (128, 8)
     session = Session.open(ModelConfig())
-    policy, codec = WatchedPolicy(session.policy), WatchedCodec(session.codec)
+    policy, codec, threads = WatchedPolicy(session.policy), WatchedCodec(session.codec), ToolThreads()
     env = EnvConfig(kwargs={"dataset_options": {"min_steps": TASK_STEPS, "max_steps": TASK_STEPS}})
     report = Report(
         "strategies",
@@ -234,19 +296,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             "max_new_tokens": LIMITS.max_new_tokens,
         },
     )
-    with Runner(
+    runner = Runner(
         policy,
         codec,
-        env_factory(env, evaluating=False),
+        threads.watching(env_factory(env, evaluating=False)),
         max_new_tokens=LIMITS.max_new_tokens,
         temperature=1.0,
         max_context=LIMITS.max_context,
         max_envs=min(prompts * n_total, MAX_ENVS),
         tool_threads=LIMITS.tool_threads,
-    ) as runner:
+    )
+    with runner, threads.watching_snapshots():
 
         def contestant(strategy: RolloutStrategy) -> Contestant:
-            return lambda number: run_once(runner, policy, codec, strategy, prompts, seed=number + 1)
+            return lambda number: run_once(runner, policy, codec, threads, strategy, prompts, seed=number + 1)
 
         strategies = {name: registry.load(name, n_total=n_total).strategy for name in NAMES}
         result = interleave({name: contestant(strategy) for name, strategy in strategies.items()}, options.repeats)

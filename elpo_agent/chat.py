@@ -116,7 +116,7 @@ class ChatCodec:
         if not messages_new or any(m["role"] == "assistant" for m in messages_new):
             roles = [m["role"] for m in messages_new]
             raise ValueError(f"messages_new has the roles {roles}; give at least one, none of the assistant")
-        key = json.dumps([[dict(m) for m in messages_new], [dict(t) for t in tools]])
+        key = repr([[dict(m) for m in messages_new], [dict(t) for t in tools]])
         ids = self._feedback.get(key)
         if ids is None:
             ids = self._feedback_ids(messages_new, tools)

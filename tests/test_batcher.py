@@ -84,6 +84,25 @@ def test_batcher_forgets_the_cancelled() -> None:
     assert [[r.n for r in batch] for batch in policy.batches] == [[1, 3]]
 
 
+def test_every_request_gives_the_missing_walkers_their_time_again() -> None:
+    policy = ScriptedPolicy()
+    batcher = Batcher(policy, patience_s=1.0)
+
+    async def walker(key: int) -> None:
+        with batcher.walker():
+            await asyncio.sleep(0.6 * key)
+            await batcher.sample((key,), request("a"))
+
+    async def main() -> None:
+        with batcher.walker():  # never comes
+            await asyncio.gather(*(walker(key) for key in range(3)))
+
+    start = time.perf_counter()
+    asyncio.run(main())
+    assert [len(batch) for batch in policy.batches] == [3], "the last came 1.2 s after the first"
+    assert time.perf_counter() - start >= 2.2 - 0.05
+
+
 # ---------------------------------------------------------------- seen from the runner
 
 
@@ -136,3 +155,21 @@ def test_a_slow_tool_holds_up_the_others_for_the_patience_only() -> None:
     assert 2 in runner.batch_sizes, "tasks 1 and 2 went ahead"
     for tree, _ in results:
         check_tree(tree)
+
+
+def test_results_that_are_ready_are_not_left_behind() -> None:
+    """One tool after the other is done, each within the patience of the last: the batch waits for all of them."""
+
+    class Slow(WordEnv):
+        def step(self, action: str) -> Any:
+            time.sleep({"z": 0.5, "t": 0.12}.get(action, 0.0))
+            return super().step("t" if action == "z" else action)
+
+    def choose(prefix: str, j: int) -> str:
+        return "a" if "<" in prefix else "e" if prefix == "task 0" else "z" if prefix == "task 1" else "t"
+
+    policy = ScriptedPolicy(choose=choose)
+    # The first is ready at once, the next after a pause in which it is looked at, and the rest keep coming.
+    with runner_of(policy, Slow, patience_s=0.4, tool_threads=1) as runner:
+        runner.run(IndependentSampling(1), tasks_of(12), seed=0)
+        assert runner.batch_sizes == [12, 12]

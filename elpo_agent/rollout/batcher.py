@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ _SETTLE = 16
 WalkerKey = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Waiting:
     key: WalkerKey
     request: SampleRequest
@@ -45,17 +45,22 @@ class Batcher:
     Args:
         policy: the engine.
         patience_s: seconds without any new request before the batch goes ahead without the missing walkers.
+        wake: called before that happens: wakes walkers whose tools are done and were not looked at yet, and says
+            whether there were any; they get `patience_s` then.
     """
 
-    def __init__(self, policy: Policy, patience_s: float = 1.0) -> None:
+    def __init__(self, policy: Policy, patience_s: float = 1.0, wake: Callable[[], bool] = lambda: False) -> None:
         if not patience_s > 0:
             raise ValueError(f"patience_s={patience_s} must be more than 0 seconds")
         self.policy = policy
         self.patience_s = patience_s
         self.batch_sizes: list[int] = []
+        self._wake = wake
         self._live = 0
         self._waiting: list[_Waiting] = []
         self._changes = 0
+        self._settling = False
+        self._deadline = 0.0  # when the missing walkers are no longer waited for
         self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
@@ -81,35 +86,55 @@ class Batcher:
         Raises:
             BaseException: whatever the policy raised, for everybody in the batch.
         """
-        answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[list[SampledTurn]] = asyncio.get_running_loop().create_future()
         entry = _Waiting(key, request, answer, Account(None) if tokens is None else tokens)
         self._waiting.append(entry)
         self._changed()
         try:
-            return await entry.answer
-        finally:
-            if entry in self._waiting:  # cancelled before the batch went out
+            return await answer
+        except asyncio.CancelledError:
+            if entry in self._waiting:  # the batch has not gone out
                 self._waiting.remove(entry)
                 self._changed()
+            raise
 
     def _changed(self) -> None:
-        """Start over: look whether everybody waits, and give the missing ones `patience_s` again."""
+        """Look anew whether everybody waits, and give the missing ones `patience_s` again."""
         self._changes += 1
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._waiting:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self.patience_s, self._flush)
+        if not self._waiting:
+            return
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + self.patience_s
+        if self._timer is None:
+            self._timer = loop.call_at(self._deadline, self._expired)
+        if not self._settling and len(self._waiting) >= self._live:
+            self._settling = True
             loop.call_soon(self._settle, self._changes, _SETTLE)
 
-    def _settle(self, change: int, rounds: int) -> None:
-        if change != self._changes or len(self._waiting) < self._live:
+    def _expired(self) -> None:
+        """The time is over, or was when the timer was set, and there were requests since."""
+        self._timer = None
+        if not self._waiting:
             return
-        if rounds:
-            asyncio.get_running_loop().call_soon(self._settle, change, rounds - 1)
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._deadline and self._wake():
+            self._deadline = loop.time() + self.patience_s
+        if loop.time() < self._deadline:
+            self._timer = loop.call_at(self._deadline, self._expired)
         else:
             self._flush()
+
+    def _settle(self, change: int, rounds: int) -> None:
+        """Send the batch once everybody has waited for some trips in which nothing changed."""
+        self._settling = False
+        if not self._waiting or len(self._waiting) < self._live:
+            return
+        if change == self._changes and not rounds:
+            self._flush()
+            return
+        self._settling = True
+        left = rounds - 1 if change == self._changes else _SETTLE
+        asyncio.get_running_loop().call_soon(self._settle, self._changes, left)
 
     def _flush(self) -> None:
         batch = sorted(self._waiting, key=lambda w: w.key)

@@ -253,11 +253,14 @@ def _cut(limit: str) -> Outcome:
 
 
 async def run_all(work: Sequence[Awaitable[T]]) -> list[T]:
-    """Results in order. When one fails, the others are cancelled and waited for then it surfaces."""
+    """Results in order. When one fails, the others are cancelled and waited for, then it surfaces."""
+    if len(work) == 1:
+        return [await work[0]]
     tasks = [asyncio.ensure_future(w) for w in work]
     try:
         return list(await asyncio.gather(*tasks))
     finally:
-        for task in tasks:
+        left = [task for task in tasks if not task.done()]
+        for task in left:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
