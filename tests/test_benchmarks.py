@@ -90,6 +90,20 @@ def test_engine(tmp_path: Path) -> None:
         assert peer == pytest.approx(ours, rel=0.1) and bare == pytest.approx(ours, rel=0.1)
 
 
+def test_learner(tmp_path: Path) -> None:
+    report = quick("learner", tmp_path)
+    packed = {told["group"]: told["packed_by_auto"] for told in report["settings"]["rows"]}
+    assert packed.pop("grpo, one rollout of each long prompt") is False
+    assert packed == {
+        f"{name}, {length} prompts": True for name in ("elpo", "grpo", "elpo_plus") for length in ("short", "long")
+    }
+    for told in report["settings"]["rows"]:
+        assert names(report, told["group"]) == {"flat", "auto"}
+        assert told["tokens"] == pytest.approx(told["limit"] * told["unique_tokens"])
+        flat, auto = told["gradient_norms"].values()
+        assert auto == pytest.approx(flat, rel=1e-3), "the same step"
+
+
 def test_rollout_tree(tmp_path: Path) -> None:
     report = quick("rollout_tree", tmp_path)
     median = {row["name"]: row["median"] for row in report["rows"]}

@@ -18,6 +18,7 @@ from elpo_agent.engines.decoding import draw, uniforms
 from elpo_agent.engines.kv_batch import KVBatch, KVShape
 from elpo_agent.engines.prefix_cache import PrefixCache
 from elpo_agent.policy import EntropyKind, SampledTurn, SampleRequest
+from elpo_agent.training.tree_attention import TREE_ATTENTION
 
 _PREFILL_TOKENS = 8192  # tokens of one prefill pass over all its rows
 _PREFILL_COLUMNS = 1024  # tokens of one row in one prefill pass: bounds the mask and the scores
@@ -75,7 +76,7 @@ class TransformersPolicy:
         if max_batch < 1:
             raise ValueError(f"max_batch={max_batch} decodes nothing; give at least 1")
         attention = model.config._attn_implementation
-        if attention not in ("sdpa", "eager"):
+        if attention not in ("sdpa", "eager", TREE_ATTENTION):
             raise ValueError(f"attn_implementation={attention!r} takes no explicit mask; load with 'sdpa'")
         self.model = model if device is None else model.to(device)
         self.max_batch = max_batch

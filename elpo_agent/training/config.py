@@ -4,9 +4,10 @@ the run. Attribute docs become the command line's help."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from elpo_agent.rollout.budget import BudgetLimits
+from elpo_agent.training.packing import Packing
 from elpo_agent.training.sft import SftConfig
 
 
@@ -128,7 +129,10 @@ class LearnerConfig:
         max_grad_norm: gradients are clipped to this norm.
         weight_decay: decoupled weight decay.
         betas: AdamW's.
-        micro_batch_tokens: padded tokens per forward pass; only memory and speed depend on it.
+        micro_batch_tokens: tokens per forward pass, padding included; of packed rows, those that are computed. Only
+            memory and speed depend on it.
+        packing: whether tokens that rows share, as prompts and the steps of a tree, are computed once: "always",
+            "never", or "auto", where it pays. Only speed depends on it.
     """
 
     lr: float = 1e-6
@@ -141,8 +145,11 @@ class LearnerConfig:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     micro_batch_tokens: int = 8192
+    packing: Packing = "auto"
 
     def __post_init__(self) -> None:
+        if self.packing not in get_args(Packing):
+            raise ValueError(f"learner.packing={self.packing!r} is unknown; choose auto, always or never")
         if self.schedule not in ("constant", "linear"):
             raise ValueError(f"learner.schedule={self.schedule!r} is unknown; choose constant or linear")
         if not 0.0 <= self.final_lr_share <= 1.0:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from elpo_agent.objective.base import Objective, TokenBatch
 from elpo_agent.objective.options import LossOptions, row_weights
 from elpo_agent.training.config import LearnerConfig
-from elpo_agent.training.logprobs import row_logprobs, token_logprobs, token_logprobs_and_entropies
-from elpo_agent.training.rows import TrainingRow, collate, micro_batches
+from elpo_agent.training.logprobs import forward_passes, row_logprobs, token_logprobs, token_logprobs_and_entropies
+from elpo_agent.training.rows import TrainingRow, collate
 
 _NOTHING_LEARNT = {"loss": 0.0, "grad_norm": 0.0, "live_rows": 0.0}
 _MEND = "the last checkpoint is from before, start a new run with a smaller learner.lr"
@@ -90,6 +90,7 @@ class Learner:
                 pad_id=self.pad_id,
                 temperature=self.temperature,
                 micro_batch_tokens=self.config.micro_batch_tokens,
+                packing=self.config.packing,
             )
         )
         return [
@@ -141,15 +142,15 @@ class Learner:
         shares = row_weights(self.options, [int(row.mask.sum()) for row in rows])
         return [replace(row, weight=row.weight * share) for row, share in zip(rows, shares, strict=True)]
 
-    def _loss(self, rows: Sequence[TrainingRow]) -> tuple[Tensor, dict[str, float], Tensor]:
+    def _loss(self, rows: Sequence[TrainingRow], pack: bool) -> tuple[Tensor, dict[str, float], Tensor]:
         """One micro-batch: the objective's loss and statistics, and the `_gap` of its rows."""
         weights = [row.weight for row in rows] if self.weighs else None
         ids, batch = collate(rows, self.pad_id, next(self.model.parameters()).device, weights)
         if self.options.entropy_coef > 0.0:
-            logprobs, entropies = token_logprobs_and_entropies(self.model, ids, batch.mask, self.temperature)
+            logprobs, entropies = token_logprobs_and_entropies(self.model, ids, batch.mask, self.temperature, pack=pack)
             loss, stats = self.objective.loss(logprobs, batch, entropies)
         else:
-            logprobs = token_logprobs(self.model, ids, batch.mask, self.temperature)
+            logprobs = token_logprobs(self.model, ids, batch.mask, self.temperature, pack=pack)
             loss, stats = self.objective.loss(logprobs, batch)
         return loss, stats, _gap(logprobs, batch, rows)
 
@@ -162,8 +163,8 @@ class Learner:
         total = 0.0
         figures: list[Mapping[str, float]] = []
         gaps: list[Tensor] = []
-        for micro in micro_batches(trained, self.config.micro_batch_tokens):
-            loss, stats, gap = self._loss(micro)
+        for part, pack in forward_passes(self.model, trained, self.config.micro_batch_tokens, self.config.packing):
+            loss, stats, gap = self._loss([trained[i] for i in part], pack)
             if not self.weighs:
                 loss = loss / len(rows)
             loss.backward()  # type: ignore[no-untyped-call]

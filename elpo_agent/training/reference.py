@@ -17,6 +17,7 @@ from elpo_agent.algorithms.base import Algorithm
 from elpo_agent.credit.base import FloatArray, ReferenceLogprobs, valid_leaves
 from elpo_agent.training.checkpoint import naming_full_disk
 from elpo_agent.training.logprobs import row_logprobs
+from elpo_agent.training.packing import Packing
 from elpo_agent.training.rows import LeafTokens, leaf_tokens
 from elpo_agent.training.run_folder import RunFolderError
 from elpo_agent.tree import RolloutTree
@@ -53,16 +54,25 @@ class Reference:
         model: copied as it is now.
         pad_id: see `Learner`.
         temperature: that of sampling: the two policies are compared as they would sample.
-        micro_batch_tokens: padded tokens per forward pass.
+        micro_batch_tokens, packing: see `LearnerConfig`.
     """
 
-    def __init__(self, model: nn.Module, *, pad_id: int, temperature: float, micro_batch_tokens: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        pad_id: int,
+        temperature: float,
+        micro_batch_tokens: int,
+        packing: Packing = "never",
+    ) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         for parameter in self.model.parameters():
             parameter.grad = None
         self.pad_id = pad_id
         self.temperature = temperature
         self.micro_batch_tokens = micro_batch_tokens
+        self.packing: Packing = packing
 
     def logprobs(self, trees: Sequence[RolloutTree]) -> ReferenceLogprobs:
         """One pass over the valid leaves of `trees`; what comes back looks them up, and knows no others (KeyError)."""
@@ -74,6 +84,7 @@ class Reference:
             pad_id=self.pad_id,
             temperature=self.temperature,
             micro_batch_tokens=self.micro_batch_tokens,
+            packing=self.packing,
         )
         return _Known(dict(zip(rows, values, strict=True)))
 

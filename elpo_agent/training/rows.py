@@ -153,12 +153,7 @@ def padded(arrays: Sequence[NDArray[Any]], dtype: type[np.generic], device: torc
     return torch.from_numpy(out).to(device)
 
 
-def micro_batches(rows: Sequence[TrainingRow], max_tokens: int) -> list[list[TrainingRow]]:
-    """Rows of similar length together, see `packed`."""
-    return [[rows[i] for i in part] for part in packed([len(row.ids) for row in rows], max_tokens)]
-
-
-def packed(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def micro_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Indices of rows of similar length together, each group at most `max_tokens` padded tokens (one row at least)."""
     groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):

@@ -228,6 +228,7 @@ class Trainer:
             pad_id=session.pad_id,
             temperature=self.config.rollout.temperature,
             micro_batch_tokens=self.config.learner.micro_batch_tokens,
+            packing=self.config.learner.packing,
         )
         if resumed:
             reference.load(folder.path)
