@@ -31,7 +31,7 @@ def draw_differences(result: Mapping[str, Any], baseline: str, path: Path) -> No
             axis.plot([1000 * row["mean"]] * 2, [y - 0.35, y + 0.35], color="black", lw=2)
         axis.axvline(0, color="black", lw=0.8)
         axis.set_title(f"at equal {'completed rollouts' if what == 'rollouts' else 'generated steps'}")
-        axis.set_xlabel(f"mean success while learning, less that of {baseline}, x 1000")
+        axis.set_xlabel(f"mean success while learning,\nless that of {baseline}, x 1000")
         axis.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(arms)), arms)
     figure.tight_layout()
