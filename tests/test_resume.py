@@ -17,7 +17,7 @@ from _runs import Silent, assert_same_run, environment, metrics, micro, records,
 
 from elpo_agent.training import checkpoint, trainer
 from elpo_agent.training.run_folder import RunFolder, RunFolderError
-from elpo_agent.training.saved_config import write_config
+from elpo_agent.training.saved_config import differences, settings, write_config
 from elpo_agent.training.trainer import Trainer
 
 
@@ -137,6 +137,10 @@ def test_other_settings_are_refused(moments: Moments, moment: str, tmp_path: Pat
     folder = tmp_path / "run"
     shutil.copytree(moments.taken[moment], folder)
     config = micro(folder)
+    older = {**settings(config), "learner": {k: v for k, v in settings(config)["learner"].items() if k != "packing"}}
+    flat = replace(config, learner=replace(config.learner, packing="never"))
+    assert differences(older, settings(flat)) == []  # a run of before there was packing can go on as it was
+    assert differences(older, settings(config)) == ["learner.packing was 'never', now 'auto'"]
     changed = replace(config, seed=1, learner=replace(config.learner, lr=0.5))
     with pytest.raises(ValueError, match=r"seed was 0, now 1; learner\.lr was 0\.001, now 0\.5"):
         train(changed, resume=True)

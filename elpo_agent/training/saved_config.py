@@ -14,6 +14,9 @@ from elpo_agent.training.config import TrainConfig
 # What may differ between a run and its resumption without changing its results.
 _FREE_TO_CHANGE = ("output", "checkpoint_every", "keep_checkpoints", "save_trees_every", "wandb_project")
 
+# What runs did that were saved before the setting was there.
+_BEFORE = {"learner.packing": "never"}
+
 
 def write_config(path: Path, config: TrainConfig) -> None:
     """Save every setting as YAML that `elpo train --config` reads."""
@@ -34,7 +37,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     """What changed from `old` to `new`, one phrase per setting."""
     out: list[str] = []
     for key in {**old, **new}:
-        a, b = old.get(key), new.get(key)
+        a, b = old.get(key, _BEFORE.get(f"{prefix}{key}")), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             out.extend(differences(a, b, f"{prefix}{key}."))
         elif a != b:
