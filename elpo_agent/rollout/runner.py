@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -105,6 +107,7 @@ class Runner:
         self._limits = TurnLimits(max_new_tokens, temperature, max_context)
         self._pool = EnvPool(make_env, tool_threads, max_envs, quiet_s=min(0.25, patience_s / 4))
         self._patience_s = patience_s
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
     def __enter__(self) -> Runner:
         return self
@@ -115,6 +118,17 @@ class Runner:
     def close(self) -> None:
         """Release environments and threads. Idempotent."""
         self._pool.close()
+
+    def cancel(self) -> None:
+        """From another thread than the one that is in `run`: make it raise `asyncio.CancelledError` soon.
+
+        It does nothing where nothing runs. A call of the policy is not broken off.
+        """
+        running = self._running
+        if running is not None:
+            loop, task = running
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(task.cancel)
 
     def run(
         self,
@@ -172,9 +186,13 @@ class Runner:
             seed_key = (seed, task.key, seen[task])
             seen[task] += 1
             prompts.append(self._prompt(strategy, task, position, seed_key, batcher, watch, total, limits))
+        current = asyncio.current_task()
+        assert current is not None
+        self._running = (asyncio.get_running_loop(), current)
         try:
             return await run_all(prompts)
         finally:
+            self._running = None
             self.batch_sizes = batcher.batch_sizes
 
     async def _prompt(

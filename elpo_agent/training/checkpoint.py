@@ -6,11 +6,11 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +22,7 @@ _PREFIX = "update_"
 _PARTIAL = ".partial-"
 _STATE = "state.json"
 _REPLAYED = "replayed.pt"
+_ENGINE = "engine.pt"
 
 
 class DiskFullError(OSError):
@@ -54,6 +55,14 @@ def _tells_of_full_disk(error: BaseException | None) -> bool:
     if isinstance(error, SafetensorError) and f"os error {errno.ENOSPC}" in str(error):
         return True
     return _tells_of_full_disk(error.__context__)
+
+
+class Stateful(Protocol):
+    """A model, an optimiser, or what stands for one: it gives its state as tensors and plain values, and takes it."""
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state_dict: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -93,16 +102,18 @@ class RunState:
 
 def save_checkpoint(
     folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    model: Stateful,
+    optimizer: Stateful,
     state: RunState,
     keep: int,
     replayed: Any | None = None,
+    engine: Mapping[str, torch.Tensor] | None = None,
 ) -> Path:
     """Write `folder/update_NNNNNN` atomically and drop all but the last `keep`.
 
     Args:
         replayed: what the next update trains on once more, as tensors and plain values; None where nothing is.
+        engine: the engine's weights, where they are not the model's.
 
     Raises:
         DiskFullError: earlier checkpoints are untouched.
@@ -119,6 +130,8 @@ def save_checkpoint(
             _write(partial / "optimizer.pt", optimizer.state_dict())
             if replayed is not None:
                 _write(partial / _REPLAYED, replayed)
+            if engine is not None:
+                _write(partial / _ENGINE, dict(engine))
             (partial / _STATE).write_text(json.dumps(asdict(state), indent=2))
             _sync(partial / _STATE)
             _sync(partial)
@@ -151,9 +164,7 @@ def load_state(checkpoint: Path) -> RunState:
     return RunState(**json.loads((checkpoint / _STATE).read_text()))
 
 
-def load_weights(
-    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, device: torch.device
-) -> None:
+def load_weights(checkpoint: Path, model: Stateful, optimizer: Stateful | None, device: torch.device) -> None:
     """Load weights, and the optimiser's state where one is given, in place."""
     model.load_state_dict(torch.load(checkpoint / "model.pt", map_location=device, weights_only=True))
     if optimizer is not None:
@@ -163,6 +174,12 @@ def load_weights(
 def load_replayed(checkpoint: Path) -> Any | None:
     """What `save_checkpoint` was given as `replayed`."""
     path = checkpoint / _REPLAYED
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def load_engine(checkpoint: Path) -> dict[str, torch.Tensor] | None:
+    """What `save_checkpoint` was given as `engine`."""
+    path = checkpoint / _ENGINE
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 

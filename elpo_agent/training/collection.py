@@ -70,6 +70,11 @@ class Collector:
     ) -> None:
         self._stack.close()
 
+    def cancel(self) -> None:
+        """From another thread than the one that is in `collect`: make it raise `asyncio.CancelledError` soon."""
+        if self._runner is not None:
+            self._runner.cancel()
+
     def collect(self, update: int, used: int) -> Collected:
         """Roll out one update.
 

@@ -91,6 +91,8 @@ class RolloutConfig:
         max_context: a trajectory that would need more tokens than this is truncated.
         temperature: sampling temperature, > 0.
         tool_threads: tools that run at once.
+        ahead: make the next update's rollouts while the learner trains on this one's: they are sampled with the
+            weights from before, so the algorithm's loss must have an importance_cap.
         budget: what rollouts may use up beside their number.
     """
 
@@ -99,6 +101,7 @@ class RolloutConfig:
     max_context: int = 4096
     temperature: float = 1.0
     tool_threads: int = 8
+    ahead: bool = False
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
     def __post_init__(self) -> None:

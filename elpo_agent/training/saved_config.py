@@ -15,7 +15,7 @@ from elpo_agent.training.config import TrainConfig
 _FREE_TO_CHANGE = ("output", "checkpoint_every", "keep_checkpoints", "save_trees_every", "wandb_project")
 
 # What runs did that were saved before the setting was there.
-_BEFORE = {"learner.packing": "never"}
+_BEFORE = {"learner.packing": "never", "rollout.ahead": False, "learner.activation_checkpointing": False}
 
 
 def write_config(path: Path, config: TrainConfig) -> None:

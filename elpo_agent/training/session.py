@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,13 @@ class Session:
         codec = ChatCodec(tokenizer, model.generation_config)
         policy = TransformersPolicy(model, stop_ids=codec.stop_ids, pad_id=pad_id(tokenizer, codec))
         return cls(model, tokenizer, codec, policy)
+
+    def copy(self) -> Session:
+        """One with weights, tokenizer and engine of its own, alike at first; another thread may use it."""
+        model, tokenizer = copy.deepcopy(self.model), copy.deepcopy(self.tokenizer)
+        codec = ChatCodec(tokenizer, model.generation_config)
+        policy = TransformersPolicy(model, stop_ids=codec.stop_ids, pad_id=pad_id(tokenizer, codec))
+        return Session(model, tokenizer, codec, policy)
 
     @property
     def pad_id(self) -> int:

@@ -20,10 +20,12 @@ from elpo_agent.evaluation.evaluate import evaluate
 from elpo_agent.evaluation.scores import summarize
 from elpo_agent.rollout.runner import TaskRef
 from elpo_agent.rollout.serialization import tree_to_json
+from elpo_agent.training.ahead import AheadCollector
 from elpo_agent.training.checkpoint import (
     RunState,
     discard_leftovers,
     list_checkpoints,
+    load_engine,
     load_replayed,
     load_state,
     load_weights,
@@ -75,6 +77,15 @@ def _algorithm(config: TrainConfig) -> Algorithm:
         raise ValueError(f"algorithm.name={name!r} with algorithm.options={options}: {error}") from error
 
 
+def _check_importance(algorithm: Algorithm) -> None:
+    options = getattr(algorithm.objective, "options", None)
+    if options is None or options.importance_cap is None:
+        raise ValueError(
+            "rollout.ahead=True trains on rollouts of the weights of one update before; correct for that with a cap "
+            "on importance weights, algorithm.options.loss.importance_cap=2.0"
+        )
+
+
 class Trainer:
     """One run.
 
@@ -99,10 +110,13 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.algorithm = _algorithm(config)
+        if config.rollout.ahead:
+            _check_importance(self.algorithm)
         self.path = output_folder(config)
         self.state = RunState(config=settings(config))
         self.reference: Reference | None = None
         self._replayed: list[list[TrainingRow]] = []  # the next update trains on them once more
+        self._ahead: AheadCollector | None = None  # where rollouts are made while the learner trains
 
     def run(self) -> dict[str, Any]:
         """Train to the last update; returns what summary.json holds."""
@@ -123,6 +137,12 @@ class Trainer:
     def _run(self, folder: RunFolder, checkpoint: Path | None) -> dict[str, Any]:
         tasks, eval_tasks = self._task_counts()
         session = Session.open(self.config.model)
+        folder.open_logs(
+            metrics_bytes=self.state.metrics_bytes, trees_bytes=self.state.trees_bytes, trackers=self._trackers()
+        )
+        if checkpoint is None:
+            self._cold_start(session, tasks)
+        # It holds what is trained in full precision from here on.
         learner = Learner(
             session.model,
             self.algorithm.objective,
@@ -131,20 +151,19 @@ class Trainer:
             temperature=self.config.rollout.temperature,
         )
         if checkpoint is not None:
-            load_weights(checkpoint, session.model, learner.optimizer, session.device)
+            load_weights(checkpoint, learner.weights, learner, session.device)
             self._replayed = from_state(load_replayed(checkpoint) or [])
             session.policy.weights_updated()
             self.display.note(f"resumed from {checkpoint.name}")
-        folder.open_logs(
-            metrics_bytes=self.state.metrics_bytes, trees_bytes=self.state.trees_bytes, trackers=self._trackers()
-        )
-        if checkpoint is None:
-            self._cold_start(session, tasks)
         self.reference = self._frozen(session, folder, resumed=checkpoint is not None)
         if checkpoint is None:
             self._evaluate(session, folder, "before", eval_tasks)
             self._save(folder, session, learner)
-        self._train(session, learner, folder, tasks, eval_tasks)
+        engine = None if checkpoint is None or not self.config.rollout.ahead else load_engine(checkpoint)
+        if self.config.rollout.ahead:
+            self._ahead = AheadCollector(session, self.config, self.algorithm, tasks, engine)
+        with self._ahead or Collector(session, self.config, self.algorithm, tasks) as collector:
+            self._train(session, learner, folder, collector, eval_tasks)
         self._evaluate(session, folder, "after", eval_tasks)
         return self._finish(session, folder)
 
@@ -268,21 +287,27 @@ class Trainer:
         self.display.advance(done, {})
 
     def _train(
-        self, session: Session, learner: Learner, folder: RunFolder, tasks: int | None, eval_tasks: int | None
+        self,
+        session: Session,
+        learner: Learner,
+        folder: RunFolder,
+        collector: Collector | AheadCollector,
+        eval_tasks: int | None,
     ) -> None:
         config = self.config
         self.display.phase("training", config.updates, self.state.update)
-        with Collector(session, config, self.algorithm, tasks) as collector:
-            while self.state.update < config.updates:
-                self._update(session, learner, folder, collector)
-                done = self.state.update
-                if config.eval.every and done % config.eval.every == 0 and done < config.updates:
-                    self._evaluate(session, folder, f"update {done}", eval_tasks)
-                    self.display.phase("training", config.updates, done)
-                if done % config.checkpoint_every == 0 or done == config.updates:
-                    self._save(folder, session, learner)
+        while self.state.update < config.updates:
+            self._update(session, learner, folder, collector)
+            done = self.state.update
+            if config.eval.every and done % config.eval.every == 0 and done < config.updates:
+                self._evaluate(session, folder, f"update {done}", eval_tasks)
+                self.display.phase("training", config.updates, done)
+            if done % config.checkpoint_every == 0 or done == config.updates:
+                self._save(folder, session, learner)
 
-    def _update(self, session: Session, learner: Learner, folder: RunFolder, collector: Collector) -> None:
+    def _update(
+        self, session: Session, learner: Learner, folder: RunFolder, collector: Collector | AheadCollector
+    ) -> None:
         config, update = self.config, self.state.update
         started = time.monotonic()
         collected = collector.collect(update, self.state.prompts)
@@ -325,11 +350,12 @@ class Trainer:
         self.state = replace(self.state, metrics_bytes=metrics_bytes, trees_bytes=trees_bytes)
         save_checkpoint(
             folder.checkpoints,
-            session.model,
-            learner.optimizer,
+            learner.weights,
+            learner,
             self.state,
             self.config.keep_checkpoints,
             to_state(self._replayed) if self.algorithm.replay_weight else None,
+            None if self._ahead is None else self._ahead.weights,
         )
 
     def _warn_if_nothing_was_learned(self) -> None:
