@@ -1,4 +1,4 @@
-"""Generated tokens per second of `TransformersPolicy`, beside a bare forward loop and `model.generate`.
+"""Generated tokens per second of `TransformersPolicy`, beside a bare forward loop, `model.generate` and vLLM.
 
     python -m benchmarks.engine [--quick] [--repeats 5] [--threads 1] [--json PATH]
 
@@ -10,6 +10,8 @@ whose conversation is over drop out.
 * limit: the model's forward passes alone. A fixed batch of rows of the script's mean lengths: no padding, no stop
   token, no probabilities; one pass over the new tokens of a turn, then one a token, with the model's own cache.
 * peer: `model.generate` on left-padded prefixes, which it computes again every turn; it stops when every row has.
+* vLLM, where it is installed (`.ci/vllm` makes an environment): `VllmPolicy`, our engine over it, from an empty cache,
+  token probabilities and entropies included.
 
 Counted: generated tokens up to and including the stop token, over the time of all turns, prefixes included.
 Not counted: padding, tools, the tokenizer. Given per second on the clock and per second of CPU time: with one
@@ -19,8 +21,9 @@ thread the second is what an idle machine would show on its clock.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +42,17 @@ from benchmarks.measure import (
     interleave,
     parse_options,
 )
+from elpo_agent.engines.opening import TrainablePolicy
 from elpo_agent.policy import SampleRequest
 from elpo_agent.rollout.independent import IndependentSampling
 from elpo_agent.rollout.runner import TaskRef
-from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
+from elpo_agent.training.config import EngineConfig, EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.training.session import TINY_MODEL, Session, env_factory
 
 MAX_NEW_TOKENS = 48
 LIMITS = RolloutConfig(max_new_tokens=MAX_NEW_TOKENS, max_context=1024)
 OURS, LIMIT, PEER = "TransformersPolicy", "bare fixed-batch forward loop", "model.generate, every turn anew"
+VLLM = "VllmPolicy"
 ROLES: dict[str, Role] = {OURS: "ours", LIMIT: "limit", PEER: "peer"}
 
 
@@ -104,13 +109,13 @@ def figures(tokens: int, spent: Stopwatch) -> Figures:
     return {"tokens": float(tokens), "wall": spent.wall, "cpu": spent.cpu}
 
 
-def run_ours(session: Session, script: Script) -> tuple[Figures, list[tuple[int, ...]]]:
-    session.policy.reset_cache()
+def run_policy(policy: TrainablePolicy, script: Script) -> tuple[Figures, list[tuple[int, ...]]]:
+    policy.reset_cache()
     said: list[tuple[int, ...]] = []
     watch = Stopwatch.start()
     for turns in script:
         requests = [SampleRequest(turn.prefix, 1, 0, MAX_NEW_TOKENS, temperature=0.0) for turn in turns]
-        said += [own[0].ids for own in session.policy.sample(requests)]
+        said += [own[0].ids for own in policy.sample(requests)]
     return figures(sum(map(len, said)), watch.read()), said
 
 
@@ -162,36 +167,44 @@ def run_limit(session: Session, turns: Sequence[MeanTurn]) -> Figures:
 
 def agreement(session: Session, script: Script) -> float:
     """Share of turns in which the peer says what the engine says, token by token (rounding breaks ties)."""
-    ours, peer = run_ours(session, script)[1], run_peer(session, script)[1]
+    ours, peer = run_policy(session.policy, script)[1], run_peer(session, script)[1]
     return sum(a == b for a, b in zip(ours, peer, strict=True)) / len(ours)
 
 
-def measure_rows(report: Report, session: Session, rows: int, steps: int, options: Options) -> dict[str, Any]:
+def measure_rows(
+    report: Report, session: Session, vllm: TrainablePolicy | None, rows: int, steps: int, options: Options
+) -> dict[str, Any]:
     """Add the figures for `rows` conversations at a time; returns what the script was."""
     # A single conversation is short: play several, one after another.
     singles = 2 if options.quick else 4
     scripts = _singles(session, steps, singles) if rows == 1 else [write_script(session, rows, steps)]
     means = [mean_turns(script) for script in scripts]
     contestants: dict[str, Contestant] = {
-        OURS: lambda _: _added([run_ours(session, script)[0] for script in scripts]),
+        OURS: lambda _: _added([run_policy(session.policy, script)[0] for script in scripts]),
         LIMIT: lambda _: _added([run_limit(session, mean) for mean in means]),
         PEER: lambda _: _added([run_peer(session, script)[0] for script in scripts]),
     }
+    roles = dict(ROLES)
+    if vllm is not None:
+        contestants[VLLM] = lambda _: _added([run_policy(vllm, script)[0] for script in scripts])
+        roles[VLLM] = "peer"
     group = f"{rows} row{'s' if rows > 1 else ''}"
     result = interleave(contestants, options.repeats)
     for clock in ("wall", "cpu"):
         unit = f"tokens/s {clock}"
-        rates = {name: result[name]["tokens"].over(result[name][clock]) for name in ROLES}
-        for name, role in ROLES.items():
+        rates = {name: result[name]["tokens"].over(result[name][clock]) for name in roles}
+        for name, role in roles.items():
             report.add(Row(name, role, unit, rates[name], group))
         report.ratios.append(Ratio(f"ours / bare loop, {unit}", rates[OURS].over(rates[LIMIT]), group))
         report.ratios.append(Ratio(f"ours / model.generate, {unit}", rates[OURS].over(rates[PEER]), group))
+        if vllm is not None:
+            report.ratios.append(Ratio(f"ours / vLLM, {unit}", rates[OURS].over(rates[VLLM]), group))
     turns = [turn for script in scripts for row in script for turn in row]
     return {
         "rows": rows,
         "conversations": sum(len(script[0]) for script in scripts),
         "turns": len(turns),
-        "generated_tokens": {name: result[name]["tokens"].median for name in ROLES},
+        "generated_tokens": {name: result[name]["tokens"].median for name in roles},
         "mean_prefix_tokens": sum(len(turn.prefix) for turn in turns) / len(turns),
         "mean_turn_tokens": sum(len(turn.ids) for turn in turns) / len(turns),
         "turns_equal_ours_and_generate": sum(agreement(session, s) for s in scripts) / len(scripts),
@@ -212,11 +225,19 @@ def _added(parts: Sequence[Figures]) -> Figures:
     return {name: sum(part[name] for part in parts) for name in parts[0]}
 
 
+def _vllm(session: Session) -> TrainablePolicy | None:
+    """vLLM over the same model, where it is installed."""
+    if importlib.util.find_spec("vllm") is None:
+        return None
+    return replace(session, engine=EngineConfig("vllm", {"kv_cache_bytes": 1 << 28})).copy().policy
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse_options("Generated tokens per second of the in-process engine.", argv)
     torch.set_num_threads(options.threads)
     session = Session.open(ModelConfig())
-    steps, batches = (2, (1, 4)) if options.quick else (4, (1, 16, 64, 128))
+    vllm = _vllm(session)
+    steps, batches = (2, (1, 4)) if options.quick else (4, (1, 16, 32, 64, 128))
     settings: dict[str, Any] = {
         "threads": options.threads,
         "device": session.device.type,
@@ -229,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     report = Report("engine", settings)
     for rows in batches:
-        settings["scripts"].append(measure_rows(report, session, rows, steps, options))
+        settings["scripts"].append(measure_rows(report, session, vllm, rows, steps, options))
     report.finish(options)
 
 

@@ -304,6 +304,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         temperature=1.0,
         max_context=LIMITS.max_context,
         max_envs=min(prompts * n_total, MAX_ENVS),
+        max_active=LIMITS.max_active,
         tool_threads=LIMITS.tool_threads,
     )
     with runner, threads.watching_snapshots():

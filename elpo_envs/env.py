@@ -233,6 +233,13 @@ class ConversationEnv(gym.Env[str, str], ABC):
             return None
         return self._display.text(self._current())
 
+    def rest(self) -> None:
+        """Let go of what tools hold of an episode that nobody goes on with, such as an interpreter's processes.
+
+        Only `reset` or a restore may follow. Snapshots stay valid, and so does the transcript.
+        """
+        self._toolbox.rest()
+
     def close(self) -> None:
         """Release the tools. Idempotent; snapshots stay valid."""
         self._episode = None

@@ -80,6 +80,12 @@ class Toolbox:
         for name, tool in self._tools.items():
             tool.restore(_own(states[name]), None if reseed is None else _derive_seed(f"{reseed}/{name}"))
 
+    def rest(self) -> None:
+        """Let go of what tools hold of an episode that is over; only those that have a `rest` hold anything large."""
+        for tool in self._tools.values():
+            if (rest := getattr(tool, "rest", None)) is not None:
+                rest()
+
     def close(self) -> None:
         """Release every tool. Idempotent."""
         for tool in self._tools.values():

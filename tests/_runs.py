@@ -51,7 +51,9 @@ def micro(output: Path, **changes: Any) -> TrainConfig:
         threads=1,
         env=EnvConfig(kwargs=EASY),
         algorithm=AlgorithmConfig(name="elpo", options={"n_total": 4}),
-        rollout=RolloutConfig(prompts=2, max_new_tokens=40, max_context=400, temperature=1.3, tool_threads=2),
+        rollout=RolloutConfig(
+            prompts=2, max_new_tokens=40, max_context=400, temperature=1.3, tool_threads=2, patience_s=60.0
+        ),
         learner=LearnerConfig(lr=1e-3, schedule="linear", mini_batches=2),
         eval=EvalConfig(tasks=3, greedy=False, every=3),
     )

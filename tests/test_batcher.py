@@ -103,6 +103,59 @@ def test_every_request_gives_the_missing_walkers_their_time_again() -> None:
     assert time.perf_counter() - start >= 2.2 - 0.05
 
 
+def test_only_so_many_walkers_go_on_at_a_time() -> None:
+    """In the order of their keys, whenever all that go on wait for the policy, however long their tools take."""
+
+    def batches(delays: Sequence[float]) -> tuple[list[list[int]], int]:
+        policy = ScriptedPolicy()
+        batcher = Batcher(policy, patience_s=20, max_walkers=2)
+        inside = most = 0
+
+        async def walk(key: int) -> None:
+            nonlocal inside, most
+            async with batcher.admitted((key,)):
+                inside += 1
+                most = max(most, inside)
+                for turn in range(1 + key % 3):
+                    await asyncio.sleep(delays[(key + turn) % len(delays)])
+                    await batcher.sample((key,), request(chr(97 + key)))
+                inside -= 1
+
+        async def main() -> None:
+            await asyncio.gather(*(walk(key) for key in (4, 0, 3, 1, 5, 2)))
+
+        asyncio.run(main())
+        return [[r.prefix_ids[0] - 97 for r in batch] for batch in policy.batches], most
+
+    fast, most = batches([0.0])
+    assert most == 2
+    # Keys 4 and 0 come first, and find room; 0 takes one turn and 4 two, and so on.
+    assert fast == [[0, 4], [1, 4], [1, 2], [2, 3], [2, 5], [5], [5]]
+    assert batches([0.0, 0.02, 0.005]) == batches([0.01, 0.0, 0.03, 0.0]) == (fast, 2)
+
+
+def test_walkers_that_are_cancelled_leave_their_room() -> None:
+    policy = ScriptedPolicy()
+    batcher = Batcher(policy, patience_s=20, max_walkers=1)
+
+    async def walk(key: int) -> None:
+        async with batcher.admitted((key,)):
+            await batcher.sample((key,), request(chr(97 + key)))
+            await asyncio.sleep(60 if key == 0 else 0)
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(walk(key)) for key in range(4)]
+        while not policy.batches:
+            await asyncio.sleep(0.001)
+        tasks[1].cancel()  # waits for room
+        tasks[0].cancel()  # has it
+        await asyncio.wait(tasks, timeout=20)
+        assert all(task.done() for task in tasks)
+
+    asyncio.run(main())
+    assert [[r.prefix_ids[0] - 97 for r in batch] for batch in policy.batches] == [[0], [2], [3]]
+
+
 # ---------------------------------------------------------------- seen from the runner
 
 

@@ -128,7 +128,7 @@ def test_a_tool_that_hangs_costs_its_time_out_only(tmp_path: Path, monkeypatch: 
     session.policy = Scripted(  # type: ignore[assignment]
         session, lambda first, j: "\\boxed{1}" if not first else call("while True: pass" if j == 0 else "1 + 1")
     )
-    monkeypatch.setattr(Session, "open", lambda config: session)
+    monkeypatch.setattr(Session, "open", lambda *_: session)
     config = micro(
         tmp_path / "run",
         updates=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _faulty_runs import tiny
 from _runs import Silent, assert_same_run, environment, metrics, micro, records, summary, train
 
 from elpo_agent.training import checkpoint, trainer
+from elpo_agent.training.ahead import AheadCollector
+from elpo_agent.training.collection import Collector
+from elpo_agent.training.config import TrainConfig
+from elpo_agent.training.learner import Learner
 from elpo_agent.training.run_folder import RunFolder, RunFolderError
 from elpo_agent.training.saved_config import differences, settings, write_config
 from elpo_agent.training.trainer import Trainer
@@ -79,13 +85,13 @@ def moments(tmp_path_factory: pytest.TempPathFactory) -> Moments:
 # Name -> updates that the newest whole checkpoint holds at that moment; None where there is none yet.
 KILLED = {
     "writing .partial-update_000000-model": None,
-    "writing .partial-update_000002-optimizer": 0,
-    "in the trees of 3": 2,
     "dropping update_000000": 4,
-    "logging after at 4": 4,
     "before the summary": 4,
 }
 KILLED_SLOW = {
+    "writing .partial-update_000002-optimizer": 0,
+    "in the trees of 3": 2,
+    "logging after at 4": 4,
     "logging before at 0": None,
     "logging train at 1": 0,
     "writing .partial-update_000002-model": 0,
@@ -119,6 +125,73 @@ def test_killed_then_resumed(moments: Moments, name: str, tmp_path: Path) -> Non
     assert_same_run(folder, moments.folder)
     left = [p.name for p in (folder / "checkpoints").iterdir()]
     assert sorted(left) == ["update_000002", "update_000004"], "nothing of the torn checkpoints is left"
+
+
+@pytest.mark.parametrize("when", ["update 3 is evaluated", pytest.param("update 4 begins", marks=pytest.mark.slow)])
+def test_interrupted_then_resumed(moments: Moments, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is saved then is update 3, though no checkpoint was due; what was logged after it is not repeated."""
+    real = RunFolder.log
+    evaluated = False
+
+    def log(folder: RunFolder, record: dict[str, Any]) -> None:
+        nonlocal evaluated
+        real(folder, record)
+        evaluated = evaluated or record.get("when") == "update 3"
+        if evaluated and when == "update 3 is evaluated":
+            raise KeyboardInterrupt
+
+    def collecting(collector: Collector, update: int, used: int) -> None:
+        if update == 3 and when == "update 4 begins":
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "log", log)
+        spy(patch, Collector, "collect", collecting)
+        with pytest.raises(KeyboardInterrupt):
+            train(micro(folder))
+    assert evaluated
+    newest = checkpoint.list_checkpoints(folder / "checkpoints")[-1]
+    state = checkpoint.load_state(newest)
+    assert (state.update, "update 3" in state.results) == (3, when == "update 4 begins")
+    train(micro(folder), resume=True)
+    assert_same_run(folder, moments.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["rollouts", "learner"])
+def test_interrupted_with_rollouts_made_ahead(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def config(output: Path) -> TrainConfig:
+        plain = tiny(output, updates=3)
+        loss = {"loss": {"importance_cap": 2.0}}
+        return replace(
+            plain,
+            rollout=replace(plain.rollout, ahead=True),
+            algorithm=replace(plain.algorithm, name="grpo", options={"n_total": 2, **loss}),
+        )
+
+    train(config(tmp_path / "reference"))
+    learnt = 0
+
+    def interrupt(*args: Any, **kwargs: Any) -> None:
+        nonlocal learnt
+        learnt += 1
+        if learnt == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        if where == "learner":
+            spy(patch, Learner, "update", interrupt)
+        else:
+            spy(patch, AheadCollector, "collect", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(config(tmp_path / "run"))
+    assert [p.name[-1] for p in checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")] == [
+        "0",
+        "2" if where == "learner" else "1",
+    ]
+    train(config(tmp_path / "run"), resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "reference")
 
 
 def test_a_finished_run_is_left_alone(moments: Moments, tmp_path: Path) -> None:
@@ -192,6 +265,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], what
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_the_command_line_killed_again_and_again(moments: Moments, tmp_path: Path) -> None:
     """kill -9 in update 1 and right after a checkpoint, Ctrl-C between two; every time on with --resume alone."""
     folder, file = tmp_path / "run", tmp_path / "micro.yaml"
@@ -221,7 +295,9 @@ def test_the_command_line_killed_again_and_again(moments: Moments, tmp_path: Pat
             process.kill()
         if how == signal.SIGINT:
             assert process.returncode == 130
-            assert said == f"interrupted; continue with: elpo train --output {folder} --resume\n"
+            assert re.fullmatch(
+                rf"interrupted; update [23] is saved, continue with: elpo train --output {folder} --resume\n", said
+            )
         else:
             assert process.returncode == -signal.SIGKILL
         options = ["--output", str(folder), "--resume"]

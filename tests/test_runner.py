@@ -40,6 +40,7 @@ def test_equal_runs_give_equal_trees_whatever_the_timing(strategy: Any) -> None:
     with runner_of(ScriptedPolicy(), Jittery) as runner:
         expected = runner.run(strategy, tasks_of(5), seed=3)
         again = runner.run(strategy, tasks_of(5), seed=3)
+        unbounded = runner.batch_sizes
     for tree, _ in expected:
         check_tree(tree)
         assert len(tree.leaves) == strategy.n_total
@@ -50,6 +51,14 @@ def test_equal_runs_give_equal_trees_whatever_the_timing(strategy: Any) -> None:
         with runner_of(ScriptedPolicy(), **limits) as runner:
             assert logs(runner.run(strategy, tasks_of(5), seed=3)) == logs(expected)
             assert logs(runner.run(strategy, tasks_of(5), seed=4)) != logs(expected)
+    # Four trajectories at a time, the others wait: the same trees, in batches that do not depend on timing either.
+    batches = []
+    for make_env in (WordEnv, Jittery, Jittery):
+        with runner_of(ScriptedPolicy(), make_env, max_active=4) as runner:
+            assert logs(runner.run(strategy, tasks_of(5), seed=3)) == logs(expected)
+            batches.append(runner.batch_sizes)
+    assert batches[0] == batches[1] == batches[2]
+    assert len(batches[0]) > len(unbounded)
 
 
 def test_a_task_does_not_depend_on_its_neighbours() -> None:

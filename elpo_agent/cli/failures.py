@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from elpo_agent.rollout.env_pool import InfrastructureError
+from elpo_agent.training.checkpoint import DamagedCheckpointError
 from elpo_agent.training.learner import NonFiniteLossError
+from elpo_agent.training.memory import OutOfMemoryError
+from elpo_agent.training.ranks import RankLostError
 from elpo_agent.training.run_folder import RunFolderError
 from elpo_envs.sandbox import SandboxError
 
@@ -13,7 +16,10 @@ EXPECTED: tuple[type[Exception], ...] = (
     OSError,
     ImportError,
     RunFolderError,
+    DamagedCheckpointError,
     NonFiniteLossError,
+    OutOfMemoryError,
+    RankLostError,
     InfrastructureError,
     SandboxError,
 )

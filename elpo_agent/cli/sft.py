@@ -12,7 +12,6 @@ from rich.console import Console
 from elpo_agent.cli.display import TerminalDisplay
 from elpo_agent.cli.failures import EXPECTED
 from elpo_agent.cli.settings import parse
-from elpo_agent.training.checkpoint import save_model
 from elpo_agent.training.config import EnvConfig, ModelConfig
 from elpo_agent.training.demonstrations import expert_rows
 from elpo_agent.training.session import Session, env_factory, task_count
@@ -87,4 +86,4 @@ def _train(config: SftRunConfig, output: Path, display: TerminalDisplay) -> None
         display.advance(progress.update, {"loss": progress.loss})
 
     train_sft(session.model, rows, config.optimization, pad_id=session.pad_id, on_update=show)
-    save_model(session.model, session.tokenizer, output)
+    session.save(output)

@@ -11,13 +11,21 @@ from rich.console import Console
 from elpo_agent.cli.display import TerminalDisplay, budget_table, summary_table
 from elpo_agent.cli.failures import EXPECTED
 from elpo_agent.cli.settings import parse
-from elpo_agent.training.checkpoint import DiskFullError
+from elpo_agent.interrupts import Terminated, raising_terminated
+from elpo_agent.training.checkpoint import DamagedCheckpointError, list_checkpoints, load_state
 from elpo_agent.training.config import TrainConfig
+from elpo_agent.training.learner import NonFiniteLossError
+from elpo_agent.training.ranks import launched, launched_rank
+from elpo_agent.training.run_folder import RunFolderError
 from elpo_agent.training.trainer import Trainer, output_folder
+
+# Resuming would come to the same end: what is wrong is the run, its settings or its folder.
+_IN_VAIN = (ValueError, ImportError, RunFolderError, DamagedCheckpointError, NonFiniteLossError)
 
 _DESCRIPTION = """Train a model by reinforcement learning in an agent environment. Without options: the quickstart,
 which trains the small model shipped with this package with ELPO on this machine's CPU in a few minutes;
-`--algorithm NAME` (short for --algorithm.name) takes another algorithm."""
+`--algorithm NAME` (short for --algorithm.name) takes another algorithm. On several devices of one machine: `torchrun
+--nproc-per-node N -m elpo_agent.cli.main train ...`, which gives the same run in less time."""
 
 
 def _with_long_names(argv: Sequence[str]) -> list[str]:
@@ -44,24 +52,31 @@ def _parse(argv: Sequence[str]) -> tuple[TrainConfig, dict[str, bool]]:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit status: 0 done, 1 failed, 2 bad options, 130 interrupted."""
+    """Run the command; returns the exit status: 0 done or terminated, 1 failed, 2 bad options, 130 interrupted."""
     config, flags = _parse(argv)
     saved = output_folder(config) / "config.yaml"
     if flags["resume"] and saved.exists() and not any(a.split("=")[0] == "--config" for a in argv):
         config, flags = _parse(["--config", str(saved), *argv])
-    console = Console()
+    console = Console(quiet=bool(launched_rank()))
+    program = "elpo train" if launched_rank() is None else f"elpo train (rank {launched_rank()})"
     try:
-        with TerminalDisplay(console) as display:
-            summary = Trainer(config, display, resume=flags["resume"]).run()
+        with raising_terminated(), launched() as ranks, TerminalDisplay(console) as display:
+            summary = Trainer(config, display, resume=flags["resume"], ranks=ranks).run()
+    except Terminated:
+        print(f"terminated{_how_to_go_on(config)}", file=sys.stderr)
+        return 0
     except KeyboardInterrupt:
         print(f"interrupted{_how_to_go_on(config)}", file=sys.stderr)
         return 130
-    except DiskFullError as error:
-        print(f"elpo train: {error}{_how_to_go_on(config)}", file=sys.stderr)
+    except _IN_VAIN as error:
+        print(f"{program}: {error}", file=sys.stderr)
         return 1
     except EXPECTED as error:
-        print(f"elpo train: {error}", file=sys.stderr)
+        print(f"{program}: {error}{_how_to_go_on(config)}", file=sys.stderr)
         return 1
+    except Exception as error:
+        error.add_note(f"elpo train stopped{_how_to_go_on(config)}")
+        raise
     console.print(summary_table(summary))
     console.print(budget_table(summary))
     console.print(f"run folder: {summary['folder']}", highlight=False, soft_wrap=True)
@@ -69,8 +84,14 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _how_to_go_on(config: TrainConfig) -> str:
-    """The command, where there is something to resume."""
+    """What is saved and the command to resume with, where there is something to resume."""
     folder = output_folder(config)
     if not (folder / "config.yaml").exists():
         return ""
-    return f"; continue with: elpo train --output {shlex.quote(str(folder))} --resume"
+    command = f"continue with: elpo train --output {shlex.quote(str(folder))} --resume"
+    try:
+        saved = list_checkpoints(folder / "checkpoints")
+        what = f"update {load_state(saved[-1]).update} is saved" if saved else "no update is saved yet"
+    except OSError:  # no disk or no file descriptor any more: what is told is what went wrong first
+        return f"; {command}"
+    return f"; {what}, {command}"

@@ -28,11 +28,32 @@ def load_model(path_or_hub_id: str | Path, dtype: str = "float32", device: str =
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"loading a model needs {package}; install the extra: pip install 'elpo[train]'")
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in dtypes:
         raise ValueError(f"dtype={dtype!r} is not one of {', '.join(dtypes)}")
+    source, local = _resolve(path_or_hub_id)
+    tokenizer = load_tokenizer(path_or_hub_id)
+    with without_progress_bars(local):
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtypes[dtype], local_files_only=local)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device).eval(), tokenizer
+
+
+def load_tokenizer(path_or_hub_id: str | Path) -> Any:
+    """The tokenizer of a model's folder or hub id, ready for `ChatCodec`.
+
+    Raises:
+        ImportError: transformers is not installed.
+        FileNotFoundError: the folder does not exist or holds no model.
+        ValueError: it has no chat template.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise ImportError("loading a tokenizer needs transformers; install the extra: pip install 'elpo[train]'")
+    from transformers import AutoTokenizer
+
     source, local = _resolve(path_or_hub_id)
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     if tokenizer.chat_template is None:
@@ -40,11 +61,7 @@ def load_model(path_or_hub_id: str | Path, dtype: str = "float32", device: str =
             f"the tokenizer of {source!r} has no chat template; use an instruction-tuned model, or put a "
             "chat_template.jinja beside its tokenizer"
         )
-    with without_progress_bars(local):
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtypes[dtype], local_files_only=local)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device).eval(), tokenizer
+    return tokenizer
 
 
 @contextmanager

@@ -14,11 +14,12 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from elpo_agent.engines.attention import MASKED_ATTENTION
 from elpo_agent.engines.decoding import draw, uniforms
 from elpo_agent.engines.kv_batch import KVBatch, KVShape
 from elpo_agent.engines.prefix_cache import PrefixCache
+from elpo_agent.engines.requests import check_request, check_stop_ids
 from elpo_agent.policy import EntropyKind, SampledTurn, SampleRequest
-from elpo_agent.training.tree_attention import TREE_ATTENTION
 
 _PREFILL_TOKENS = 8192  # tokens of one prefill pass over all its rows
 _PREFILL_COLUMNS = 1024  # tokens of one row in one prefill pass: bounds the mask and the scores
@@ -71,12 +72,11 @@ class TransformersPolicy:
         max_batch: int = 256,
         prefix_cache_tokens: int = 2_000_000,
     ) -> None:
-        if not stop_ids:
-            raise ValueError("stop_ids is empty, so no turn would ever end; give the ids that end a turn")
+        check_stop_ids(stop_ids)
         if max_batch < 1:
             raise ValueError(f"max_batch={max_batch} decodes nothing; give at least 1")
         attention = model.config._attn_implementation
-        if attention not in ("sdpa", "eager", TREE_ATTENTION):
+        if attention not in MASKED_ATTENTION:
             raise ValueError(f"attn_implementation={attention!r} takes no explicit mask; load with 'sdpa'")
         self.model = model if device is None else model.to(device)
         self.max_batch = max_batch
@@ -135,7 +135,7 @@ class TransformersPolicy:
                 max_new_tokens < 1, or a negative seed or temperature; or the model's logits are NaN.
         """
         for request in requests:
-            self._check(request)
+            check_request(request, self._vocab, self._max_positions, "the model's max_position_embeddings")
         if self._fingerprint() != self._weights:
             self.weights_updated()
         rows = [
@@ -151,27 +151,6 @@ class TransformersPolicy:
                     turns[row.request].append(turn)
         self._cache.evict()
         return turns
-
-    def _check(self, request: SampleRequest) -> None:
-        ids = request.prefix_ids
-        if not ids:
-            raise ValueError("prefix_ids is empty; a model needs at least one token to continue from")
-        if len(ids) > self._max_positions:
-            raise ValueError(
-                f"prefix_ids has {len(ids)} tokens, but the model's max_position_embeddings is "
-                f"{self._max_positions}; shorten the prefix or use a model with a longer context"
-            )
-        if min(ids) < 0 or max(ids) >= self._vocab:
-            raise ValueError(
-                f"prefix_ids has ids from {min(ids)} to {max(ids)}, but the model's vocabulary is 0 to "
-                f"{self._vocab - 1}; use the model's own tokenizer"
-            )
-        if request.n < 0 or request.max_new_tokens < 1:
-            raise ValueError(
-                f"n={request.n}, max_new_tokens={request.max_new_tokens}: give n >= 0 and max_new_tokens >= 1"
-            )
-        if request.seed < 0 or not request.temperature >= 0:
-            raise ValueError(f"seed={request.seed}, temperature={request.temperature}: both must be 0 or more")
 
     def _sample_group(self, rows: Sequence[_Row], requests: Sequence[SampleRequest]) -> list[SampledTurn]:
         """Decode up to `max_batch` rows together; turns in the order of `rows`."""

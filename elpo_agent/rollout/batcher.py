@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 from elpo_agent.policy import Policy, SampledTurn, SampleRequest
@@ -47,11 +47,20 @@ class Batcher:
         patience_s: seconds without any new request before the batch goes ahead without the missing walkers.
         wake: called before that happens: wakes walkers whose tools are done and were not looked at yet, and says
             whether there were any; they get `patience_s` then.
+        max_walkers: how many may be `admitted` at a time; None for all.
     """
 
-    def __init__(self, policy: Policy, patience_s: float = 1.0, wake: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        patience_s: float = 1.0,
+        wake: Callable[[], bool] = lambda: False,
+        max_walkers: int | None = None,
+    ) -> None:
         if not patience_s > 0:
             raise ValueError(f"patience_s={patience_s} must be more than 0 seconds")
+        if max_walkers is not None and max_walkers < 1:
+            raise ValueError(f"max_walkers={max_walkers} would let none go; give at least 1, or None")
         self.policy = policy
         self.patience_s = patience_s
         self.batch_sizes: list[int] = []
@@ -62,6 +71,10 @@ class Batcher:
         self._settling = False
         self._deadline = 0.0  # when the missing walkers are no longer waited for
         self._timer: asyncio.TimerHandle | None = None
+        self._max_walkers = max_walkers
+        self._admitted = 0
+        self._room = max_walkers or 0  # for how many more before the next call; settled when all are waiting
+        self._parked: dict[WalkerKey, asyncio.Future[None]] = {}
 
     @contextmanager
     def walker(self) -> Iterator[None]:
@@ -70,6 +83,38 @@ class Batcher:
         try:
             yield
         finally:
+            self._live -= 1
+            self._changed()
+
+    @asynccontextmanager
+    async def admitted(self, key: WalkerKey) -> AsyncIterator[None]:
+        """Register a walker, once there is room among `max_walkers`.
+
+        Who waits for room is let in when all others wait for the policy, in the order of the keys, so that batches do
+        not depend on timing.
+
+        Args:
+            key: its place among those that wait; different for all that are open at a time.
+        """
+        if self._max_walkers is not None and self._room <= 0:
+            self._parked[key] = place = asyncio.get_running_loop().create_future()
+            self._changed()
+            try:
+                await place
+            except asyncio.CancelledError:
+                if self._parked.pop(key, None) is None:  # it was let in already
+                    self._admitted -= 1
+                    self._live -= 1
+                    self._changed()
+                raise
+        else:
+            self._room -= 1
+            self._admitted += 1
+            self._live += 1
+        try:
+            yield
+        finally:
+            self._admitted -= 1
             self._live -= 1
             self._changed()
 
@@ -101,11 +146,11 @@ class Batcher:
     def _changed(self) -> None:
         """Look anew whether everybody waits, and give the missing ones `patience_s` again."""
         self._changes += 1
-        if not self._waiting:
+        if not self._waiting and not self._parked:
             return
         loop = asyncio.get_running_loop()
         self._deadline = loop.time() + self.patience_s
-        if self._timer is None:
+        if self._timer is None and self._waiting:
             self._timer = loop.call_at(self._deadline, self._expired)
         if not self._settling and len(self._waiting) >= self._live:
             self._settling = True
@@ -127,14 +172,29 @@ class Batcher:
     def _settle(self, change: int, rounds: int) -> None:
         """Send the batch once everybody has waited for some trips in which nothing changed."""
         self._settling = False
-        if not self._waiting or len(self._waiting) < self._live:
+        if not (self._waiting or self._parked) or len(self._waiting) < self._live:
             return
         if change == self._changes and not rounds:
-            self._flush()
+            if not self._admit():
+                self._flush()
             return
         self._settling = True
         left = rounds - 1 if change == self._changes else _SETTLE
         asyncio.get_running_loop().call_soon(self._settle, self._changes, left)
+
+    def _admit(self) -> bool:
+        """Let in as many as there is room for, all others waiting; whether there were any."""
+        if self._max_walkers is None:
+            return False
+        places = sorted(self._parked)[: self._max_walkers - self._admitted]
+        for key in places:
+            place = self._parked.pop(key)
+            self._admitted += 1
+            self._live += 1
+            place.set_result(None)
+        self._room = self._max_walkers - self._admitted
+        self._changes += len(places)
+        return bool(places)
 
     def _flush(self) -> None:
         batch = sorted(self._waiting, key=lambda w: w.key)
@@ -188,7 +248,11 @@ class Batcher:
                 w.answer.set_result(own)
 
     def _call(self, requests: list[SampleRequest]) -> list[list[SampledTurn]]:
-        turns = self.policy.sample(requests)
+        try:
+            turns = self.policy.sample(requests)
+        except Exception as error:
+            error.add_note(f"raised by the engine, {type(self.policy).__name__}")
+            raise
         given, wanted = [len(own) for own in turns], [r.n for r in requests]
         if given != wanted:
             raise RuntimeError(f"the policy returned {given} turns for requests of n={wanted}; these must be equal")

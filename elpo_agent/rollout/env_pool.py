@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import gymnasium as gym
 
 import elpo_envs
 from elpo_agent.rollout.call_threads import CallThreads
+from elpo_envs.env import ConversationEnv
 from elpo_envs.sandbox import SandboxError
 
 logger = logging.getLogger(__name__)
@@ -109,6 +111,7 @@ class _Job(Generic[T]):
             self.value = self.work(env)
         except BaseException as error:
             self.error = _for_the_caller(error)
+            self.error.add_note(f"raised by the environment {env}")
 
     def _freeze_victim(self, env: gym.Env[Any, Any]) -> None:
         """Should that fail, it is the victim's loss alone; a bug is everybody's."""
@@ -234,10 +237,13 @@ class EnvPool:
             keep: also return a snapshot of the state afterwards.
         Raises:
             InfrastructureError: the conversation is lost.
+            ValueError: the reward is NaN or infinite.
         """
 
         def work(env: gym.Env[Any, Any]) -> StepResult:
             _, reward, terminated, truncated, info = env.step(action)
+            if not math.isfinite(reward):
+                raise ValueError(f"{env} gave the reward {reward}; rewards must be finite numbers")
             frozen = elpo_envs.snapshot(env) if keep and not (terminated or truncated) else None
             return StepResult(float(reward), terminated, truncated, info, frozen)
 
@@ -251,11 +257,17 @@ class EnvPool:
         """Give callers what is ready, though other calls still run; whether there was anything."""
         return self._threads.hand_over()
 
+    def rest(self) -> None:
+        """All searches are over and their snapshots dropped: let the sandbox end what only these needed."""
+        for member in self._free:
+            _rest(member)
+
     def release(self, conversation: Conversation) -> None:
-        """The conversation is over: its environment is free."""
+        """The conversation is over: its environment is free, and holds no session of its interpreter any more."""
         member, conversation.member = conversation.member, None
         if member is not None:
             member.holder = None
+            _rest(member)
             if member in self._idle:
                 del self._idle[member]
                 self._free.append(member)
@@ -410,6 +422,12 @@ class EnvPool:
         except INFRASTRUCTURE_ERRORS as error:
             logger.warning("closing a failed environment failed too: %s", error)
         self._arrange_soon()
+
+
+def _rest(member: _Member) -> None:
+    """Let the session of an episode that is over go, with its processes."""
+    if isinstance(member.env.unwrapped, ConversationEnv):
+        member.env.unwrapped.rest()
 
 
 def _for_the_caller(error: BaseException, *, infrastructure: bool = True) -> BaseException:

@@ -156,7 +156,7 @@ class PromptExpander:
         conversation = Conversation(snapshot=self.tree.nodes[node].snapshot)
         n_messages = self._n_messages[node]
         steps: list[tuple[Step, Any | None, int]] = []
-        with self._batcher.walker():
+        async with self._batcher.admitted((self._position, rollout)):
             try:
                 while True:
                     text = self._codec.turn_text(turn.ids)

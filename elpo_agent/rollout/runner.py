@@ -77,6 +77,8 @@ class Runner:
             as truncated, with reward 0.
         tool_threads: environment calls at a time.
         max_envs: environments at most; more conversations than that take turns, through snapshots.
+        max_active: trajectories that go on at a time; others wait after their first turn until one has ended. Fewer
+            than `max_envs` need no snapshots to take turns. None is no bound.
         patience_s: see `Batcher`. While tools run, the results of others are looked at when no new one has come for a
             quarter of it, 0.25 s at most.
     """
@@ -92,6 +94,7 @@ class Runner:
         max_context: int,
         tool_threads: int = 8,
         max_envs: int = 128,
+        max_active: int | None = None,
         patience_s: float = 1.0,
     ) -> None:
         if max_new_tokens < 1 or max_context <= max_new_tokens:
@@ -107,6 +110,7 @@ class Runner:
         self._limits = TurnLimits(max_new_tokens, temperature, max_context)
         self._pool = EnvPool(make_env, tool_threads, max_envs, quiet_s=min(0.25, patience_s / 4))
         self._patience_s = patience_s
+        self._max_active = max_active
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
     def __enter__(self) -> Runner:
@@ -143,7 +147,8 @@ class Runner:
         """Grow a tree for each task; results in the order of `tasks`.
 
         A task may come up several times; its trees differ. A prompt that leaves no room for a turn within
-        `max_context` gives a tree without trajectories, and a warning. Snapshots are released.
+        `max_context` gives a tree without trajectories, and a warning. Snapshots are released, with the environments'
+        sessions and what the engine keeps of prefixes.
 
         Args:
             strategy: one `grow` per task. If it has an attribute `branches` that is False, it never expands a
@@ -178,7 +183,7 @@ class Runner:
         if isinstance(self.policy, _Caching):
             self.policy.reset_cache()  # an equal run must find an equal cache
         self._pool.begin()
-        batcher = Batcher(self.policy, self._patience_s, self._pool.hand_over)
+        batcher = Batcher(self.policy, self._patience_s, self._pool.hand_over, self._max_active)
         watch = Watch(len(tasks), on_progress)
         seen: Counter[TaskRef] = Counter()
         prompts = []
@@ -194,6 +199,9 @@ class Runner:
         finally:
             self._running = None
             self.batch_sizes = batcher.batch_sizes
+            self._pool.rest()
+            if isinstance(self.policy, _Caching):
+                self.policy.reset_cache()  # what is kept of finished searches is of no use, and the learner needs room
 
     async def _prompt(
         self,

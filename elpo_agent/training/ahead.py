@@ -27,6 +27,9 @@ class AheadCollector:
         session: the model that is trained; it is copied, so memory holds its weights twice.
         config, algorithm, tasks: see `Collector`.
         weights: what the engine had when the run was saved; None gives it those of the model.
+
+    Attributes:
+        update: the one whose rollouts `weights` make; -1 before the first call of `collect`.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class AheadCollector:
         self._session = session.copy()
         if weights is not None:
             self._session.policy.load_weights(weights)
+        self.update = -1
         self._updates = config.updates
         self._collector = Collector(self._session, config, algorithm, tasks)
         # One thread for all updates: what an environment starts must not end with a thread.
@@ -72,6 +76,7 @@ class AheadCollector:
         coming = self._next or self._begin(update, used)
         self._next = None
         collected = self._awaited(coming)
+        self.update = update + 1
         self._session.policy.load_weights(self._trained.state_dict())
         if update + 1 < self._updates:
             self._next = self._begin(update + 1, used + len(collected.pairs))

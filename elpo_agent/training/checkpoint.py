@@ -1,8 +1,15 @@
-"""Checkpoints: written to a temporary folder, then renamed, so that a half-written one never carries the name."""
+"""Checkpoints: written to a temporary folder, then renamed, so that a half-written one never carries the name.
+
+A checkpoint is a folder update_NNNNNN with model.pt and optimizer.pt, random.pt (the states of the global random
+generators), what the next update needs of the last one (replayed.pt, engine.pt; where there is any), state.json (see
+`RunState`), and SHA256SUMS of all of these, which `sha256sum -c` reads. Learning rate, tasks and seeds of an update are
+functions of its number and of the prompts used before it, so they need no state of their own.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -23,10 +30,17 @@ _PARTIAL = ".partial-"
 _STATE = "state.json"
 _REPLAYED = "replayed.pt"
 _ENGINE = "engine.pt"
+_RANDOM = "random.pt"
+_SUMS = "SHA256SUMS"
+_SET_ASIDE = "damaged-"
 
 
 class DiskFullError(OSError):
     """Nothing more can be written to the disk; what was saved before is intact."""
+
+
+class DamagedCheckpointError(RuntimeError):
+    """A checkpoint's files are not those that were saved."""
 
 
 @contextmanager
@@ -73,7 +87,8 @@ class RunState:
         update: RL updates finished.
         updates_with_signal: those in which some trajectory had a non-zero advantage.
         metrics_bytes, trees_bytes: length of the logs at that moment; resuming cuts them back to it.
-        prompts, rollouts, generated_tokens, tool_calls, tool_errors, localized: spent and counted so far.
+        prompts: used so far, which is the place in the order of tasks.
+        rollouts, generated_tokens, tool_calls, tool_errors, localized: spent and counted so far.
         discarded: rollouts that were spent and not trained on.
         handed_on: rollouts spent on further prompts, of what others had left.
         rollout_seconds: wall-clock time of rollouts so far.
@@ -108,12 +123,14 @@ def save_checkpoint(
     keep: int,
     replayed: Any | None = None,
     engine: Mapping[str, torch.Tensor] | None = None,
+    random: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `folder/update_NNNNNN` atomically and drop all but the last `keep`.
 
     Args:
         replayed: what the next update trains on once more, as tensors and plain values; None where nothing is.
         engine: the engine's weights, where they are not the model's.
+        random: `random_states` at the state's moment.
 
     Raises:
         DiskFullError: earlier checkpoints are untouched.
@@ -132,8 +149,11 @@ def save_checkpoint(
                 _write(partial / _REPLAYED, replayed)
             if engine is not None:
                 _write(partial / _ENGINE, dict(engine))
-            (partial / _STATE).write_text(json.dumps(asdict(state), indent=2))
-            _sync(partial / _STATE)
+            if random is not None:
+                _write(partial / _RANDOM, dict(random))
+            _write_text(partial / _STATE, json.dumps(asdict(state), indent=2))
+            sums = [f"{sha256(file)}  {file.name}\n" for file in sorted(partial.iterdir())]
+            _write_text(partial / _SUMS, "".join(sums))
             _sync(partial)
     except BaseException:
         _discard(partial)
@@ -149,6 +169,61 @@ def save_checkpoint(
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     return sorted(p for p in folder.glob(f"{_PREFIX}*") if (p / _STATE).is_file())
+
+
+def check_intact(checkpoint: Path) -> None:
+    """Compare every file with the checksum that was saved with it. What was saved before there were any passes.
+
+    Raises:
+        DamagedCheckpointError: one is missing, cannot be read, or differs.
+    """
+    if not (checkpoint / _SUMS).exists() and not (checkpoint / _RANDOM).exists():
+        return  # both came at the same time
+    try:
+        sums: dict[str, str] = {}
+        for line in (checkpoint / _SUMS).read_text().splitlines():
+            digest, name = line.split("  ")
+            sums[name] = digest
+        for name in (_STATE, *sums):
+            if sums.get(name) != sha256(checkpoint / name):
+                raise DamagedCheckpointError(f"{checkpoint.name} is damaged: {name} does not match its checksum")
+    except FileNotFoundError as error:
+        raise DamagedCheckpointError(f"{checkpoint.name} is damaged: {Path(error.filename).name} is missing") from error
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpointError(f"{checkpoint.name} is damaged: {error}") from error
+
+
+def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
+    """The last checkpoint whose files are those that were saved, and what is wrong with each later one.
+
+    Returns:
+        (None, []) where there is no checkpoint at all.
+    Raises:
+        DamagedCheckpointError: there are some, and all are damaged.
+    """
+    wrong: list[str] = []
+    for checkpoint in reversed(list_checkpoints(folder)):
+        try:
+            check_intact(checkpoint)
+        except DamagedCheckpointError as error:
+            wrong.append(str(error))
+        else:
+            return checkpoint, wrong
+    if wrong:
+        raise DamagedCheckpointError(
+            f"no checkpoint in {folder} is intact ({'; '.join(wrong)}); put back a copy of one, or start a new run in "
+            "another --output"
+        )
+    return None, []
+
+
+def set_damaged_aside(folder: Path, intact: Path) -> None:
+    """Rename the checkpoints after `intact`, so that they count neither as the newest nor among those to keep."""
+    for checkpoint in list_checkpoints(folder):
+        if checkpoint.name > intact.name:
+            aside = folder / f"{_SET_ASIDE}{checkpoint.name}"
+            _discard(aside)
+            checkpoint.rename(aside)
 
 
 def discard_leftovers(folder: Path) -> None:
@@ -183,8 +258,17 @@ def load_engine(checkpoint: Path) -> dict[str, torch.Tensor] | None:
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
-def save_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+def load_random(checkpoint: Path) -> dict[str, Any] | None:
+    """What `save_checkpoint` was given as `random`."""
+    path = checkpoint / _RANDOM
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def save_model(model: nn.Module, tokenizer: Any, folder: Path, adapted: Any = None) -> None:
     """Write a model folder that `load_model` reads. It gets its name once all of it is there.
+
+    Args:
+        adapted: peft's model, whose adapters are written to `adapter/` below.
 
     Raises:
         DiskFullError: see there. OSError: the disk is not writable.
@@ -195,6 +279,8 @@ def save_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
         with naming_full_disk(folder), without_progress_bars():
             model.save_pretrained(partial)  # type: ignore[operator]
             tokenizer.save_pretrained(partial)
+            if adapted is not None:
+                adapted.save_pretrained(partial / "adapter", save_embedding_layers=False)
     except BaseException:
         _discard(partial)
         raise
@@ -206,9 +292,15 @@ def write_atomic(path: Path, text: str) -> None:
     """Write a small file so that readers see the old text or the new one, never half of it."""
     partial = path.with_name(f".{path.name}.partial")
     with naming_full_disk(path):
-        partial.write_text(text)
-        _sync(partial)
+        _write_text(partial, text)
     partial.replace(path)
+    _sync(path.parent)
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 checksum, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, value: Any) -> None:
@@ -217,6 +309,11 @@ def _write(path: Path, value: Any) -> None:
         torch.save(value, file)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
+    _sync(path)
 
 
 def _sync(path: Path) -> None:

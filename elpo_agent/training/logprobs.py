@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elpo_agent.training.packing import Packing, packs, pays, predicting
+from elpo_agent.training.ranks import ALONE, Ranks
 from elpo_agent.training.rows import micro_batches, padded
 from elpo_agent.training.tree_attention import packed_logits, takes_trees
 
@@ -76,6 +77,8 @@ def forward_passes(
     Raises:
         ValueError: `packing` is "always", and the model cannot take packed rows.
     """
+    if not rows:
+        return []
     flat = micro_batches([len(row.ids) for row in rows], micro_batch_tokens)
     if packing != "never":
         together, computed = packs([predicting(row.ids, row.mask) for row in rows], micro_batch_tokens)
@@ -95,12 +98,20 @@ def row_logprobs(
     temperature: float,
     micro_batch_tokens: int,
     packing: Packing = "never",
+    ranks: Ranks = ALONE,
 ) -> list[NDArray[np.float32]]:
     """`token_logprobs` of every row, (T,) each and in the order of `rows`, without gradient.
 
     Args:
         micro_batch_tokens, packing: see `LearnerConfig`.
+        ranks: each has the same rows and the whole model, computes a part, and gets what the others computed.
     """
+    if not ranks.alone:
+        own = [rows[i] for i in ranks.share([len(row.ids) for row in rows])]
+        computed = row_logprobs(
+            model, own, pad_id=pad_id, temperature=temperature, micro_batch_tokens=micro_batch_tokens, packing=packing
+        )
+        return [line for part in ranks.gathered(computed) for line in part]
     device = next(model.parameters()).device
     out: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(rows)
     with torch.no_grad():

@@ -49,12 +49,28 @@ class RunFolder:
         self._trees: io.FileIO | None = None
         self._trackers: Sequence[Tracker] = ()
 
-    def open_logs(self, *, metrics_bytes: int, trees_bytes: int, trackers: Sequence[Tracker] = ()) -> None:
+    def open_logs(self, *, metrics_bytes: int, trees_bytes: int, trackers: Sequence[Tracker] = ()) -> list[str]:
         """Open the logs for appending, cut back to the given lengths (what a checkpoint had seen). `trackers` get a
-        copy of every record and are closed with the folder."""
+        copy of every record and are closed with the folder.
+
+        Returns:
+            A sentence for each log that is shorter than that, because somebody cut or removed it.
+        """
+        wanted = {self.metrics_path: metrics_bytes, self.trees_path: trees_bytes}
         self._metrics = _open_at(self.metrics_path, metrics_bytes)
         self._trees = _open_at(self.trees_path, trees_bytes)
         self._trackers = trackers
+        return [
+            f"{path.name} lacks its last {missing} bytes of before the checkpoint; the run goes on, with a gap there"
+            for path, length in zip(wanted, self.lengths, strict=True)
+            if (missing := wanted[path] - length) > 0
+        ]
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Of the logs, in bytes (metrics, trees)."""
+        assert self._metrics is not None and self._trees is not None, "open_logs first"
+        return self._metrics.tell(), self._trees.tell()
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl and give its numbers to the trackers, under `record["update"]`."""
@@ -71,15 +87,14 @@ class RunFolder:
         with uninterrupted(), naming_full_disk(self.path):
             _append(self._trees, tree)
 
-    def sync(self) -> tuple[int, int]:
-        """Force the logs to disk; returns their lengths in bytes (metrics, trees)."""
+    def sync(self) -> None:
+        """Force the logs to disk."""
         assert self._metrics is not None and self._trees is not None, "open_logs first"
         with uninterrupted(), naming_full_disk(self.path):
             for file in (self._metrics, self._trees):
                 os.fsync(file.fileno())
             for tracker in self._trackers:
                 tracker.flush()
-        return self._metrics.tell(), self._trees.tell()
 
     def close(self) -> None:
         """Close the logs and give up the lock, whatever fails on the way. Idempotent."""
@@ -108,7 +123,9 @@ class RunFolder:
 
 def _open_at(path: Path, size: int) -> io.FileIO:
     # Without a buffer: what was logged is in the file, and closing it has nothing left to fail at.
-    file = io.FileIO(path, "a")
+    file = io.FileIO(path, "a+")
+    if file.seek(0, io.SEEK_END) < size:
+        size = path.read_bytes().rfind(b"\n") + 1  # whole lines only
     file.truncate(size)
     file.seek(size)
     return file

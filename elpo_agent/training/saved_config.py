@@ -9,13 +9,22 @@ from typing import Any
 import yaml
 
 from elpo_agent.training.checkpoint import write_atomic
-from elpo_agent.training.config import TrainConfig
+from elpo_agent.training.config import LoraConfig, TrainConfig
 
 # What may differ between a run and its resumption without changing its results.
 _FREE_TO_CHANGE = ("output", "checkpoint_every", "keep_checkpoints", "save_trees_every", "wandb_project")
 
+# What changes them by rounding only; a run that ran out of memory must be able to go on.
+_ROUNDING = ("learner.micro_batch_tokens", "learner.activation_checkpointing", "learner.shard", "rollout.patience_s")
+
 # What runs did that were saved before the setting was there.
-_BEFORE = {"learner.packing": "never", "rollout.ahead": False, "learner.activation_checkpointing": False}
+_BEFORE = {
+    "engine": {"name": "transformers", "options": {}},
+    "learner.packing": "never",
+    "rollout.ahead": False,
+    "rollout.max_active": None,
+    "model.lora": asdict(LoraConfig()),
+}
 
 
 def write_config(path: Path, config: TrainConfig) -> None:
@@ -37,6 +46,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     """What changed from `old` to `new`, one phrase per setting."""
     out: list[str] = []
     for key in {**old, **new}:
+        if f"{prefix}{key}" in _ROUNDING:
+            continue
         a, b = old.get(key, _BEFORE.get(f"{prefix}{key}")), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             out.extend(differences(a, b, f"{prefix}{key}."))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from torch import nn
 import elpo_envs
 from elpo_agent.chat import ChatCodec
 from elpo_agent.engines.loading import load_model
-from elpo_agent.engines.transformers_engine import TransformersPolicy
+from elpo_agent.engines.opening import TrainablePolicy, open_engine
 from elpo_agent.rollout.runner import Runner
-from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
+from elpo_agent.training.checkpoint import save_model
+from elpo_agent.training.config import EngineConfig, EnvConfig, ModelConfig, RolloutConfig
+from elpo_agent.training.lora import add_adapters, merged
 from elpo_envs.env import ConversationEnv
 
 # Each environment holds an interpreter process of a few MiB.
@@ -35,38 +37,55 @@ class Session:
     """A loaded model with its engine.
 
     Attributes:
-        model: trained in place; the engine samples from the same weights.
+        model: trained in place; the engine samples from the same weights once it is told of an update.
         tokenizer: the model's.
         codec: its chat template in token ids.
         policy: the inference engine.
+        engine: which one it is, and its options.
+        adapted: peft's model around `model`, where adapters are trained (see `add_adapters`).
     """
 
     model: nn.Module
     tokenizer: Any
     codec: ChatCodec
-    policy: TransformersPolicy
+    policy: TrainablePolicy
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    adapted: Any = None
 
     @classmethod
-    def open(cls, config: ModelConfig) -> Session:
-        """Load the model.
+    def open(cls, config: ModelConfig, engine: EngineConfig | None = None) -> Session:
+        """Load the model, and open the engine: transformers where none is given.
 
         Raises:
-            ValueError, OSError: the folder is missing or holds no usable model or chat template, or there is no such
-                device.
+            ImportError: the engine's packages are missing, or peft where adapters are asked for.
+            ValueError, OSError: the folder is missing or holds no usable model or chat template, there is no such
+                device, nothing that adapters fit, or the engine has no such option or cannot run the model.
         """
+        engine = engine or EngineConfig()
         if config.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"model.device={config.device!r}, but torch finds no GPU here; use auto or cpu")
         model, tokenizer = load_model(model_folder(config.path), dtype=config.dtype, device=config.device)
+        adapted = add_adapters(model, config.lora) if config.lora.rank else None
         codec = ChatCodec(tokenizer, model.generation_config)
-        policy = TransformersPolicy(model, stop_ids=codec.stop_ids, pad_id=pad_id(tokenizer, codec))
-        return cls(model, tokenizer, codec, policy)
+        policy = open_engine(engine.name, model, codec.stop_ids, pad_id(tokenizer, codec), engine.options)
+        return cls(model, tokenizer, codec, policy, engine, adapted)
+
+    def save(self, folder: Path) -> None:
+        """Write a model folder that `load_model` reads; adapters are merged into it, and stand beside in `adapter/`.
+
+        Raises:
+            DiskFullError, OSError: see `save_model`.
+        """
+        model = self.model if self.adapted is None else merged(self.adapted)
+        save_model(model, self.tokenizer, folder, self.adapted)
 
     def copy(self) -> Session:
         """One with weights, tokenizer and engine of its own, alike at first; another thread may use it."""
         model, tokenizer = copy.deepcopy(self.model), copy.deepcopy(self.tokenizer)
         codec = ChatCodec(tokenizer, model.generation_config)
-        policy = TransformersPolicy(model, stop_ids=codec.stop_ids, pad_id=pad_id(tokenizer, codec))
-        return Session(model, tokenizer, codec, policy)
+        engine = self.engine
+        policy = open_engine(engine.name, model, codec.stop_ids, pad_id(tokenizer, codec), engine.options)
+        return Session(model, tokenizer, codec, policy, engine)
 
     @property
     def pad_id(self) -> int:
@@ -83,7 +102,8 @@ class Session:
         temperature: float,
         conversations: int = 128,
     ) -> Runner:
-        """A rollout runner over this engine; with an environment for each of `conversations`, none is ever evicted."""
+        """A rollout runner over this engine, with an environment for each of `conversations` that goes on at a time."""
+        active = min(conversations, MAX_ENVS, config.max_active or MAX_ENVS)
         return Runner(
             self.policy,
             self.codec,
@@ -92,7 +112,9 @@ class Session:
             temperature=temperature,
             max_context=config.max_context,
             tool_threads=config.tool_threads,
-            max_envs=max(config.tool_threads, min(conversations, MAX_ENVS)),
+            max_envs=max(config.tool_threads, active),
+            max_active=config.max_active,
+            patience_s=config.patience_s,
         )
 
 

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from elpo_agent.training.precision import MasterWeights
+
 
 @dataclass(frozen=True)
 class SftRow:
@@ -110,9 +112,12 @@ def learning_rate(update: int, total: int, peak: float, warmup: float) -> float:
     return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-def make_optimizers(model: nn.Module, config: SftConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, or Muon for the hidden matrices with AdamW for embeddings and norms. Raises ValueError otherwise."""
-    params = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+def make_optimizers(params: Sequence[tuple[str, nn.Parameter]], config: SftConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, or Muon for the hidden matrices with AdamW for embeddings and norms. Raises ValueError otherwise.
+
+    Args:
+        params: what is trained, and its names in the model.
+    """
     adam: dict[str, Any] = {"betas": (0.9, 0.95), "weight_decay": config.weight_decay}
     if config.optimizer == "adamw":
         return [torch.optim.AdamW([p for _, p in params], lr=config.lr, **adam)]
@@ -135,7 +140,7 @@ def train_sft(
     pad_id: int,
     on_update: Callable[[SftProgress], None] | None = None,
 ) -> None:
-    """Train `model` in place on `rows`.
+    """Train `model` in place on `rows`; while it lasts, parameters of 16 bits are held in float32 (`MasterWeights`).
 
     Raises:
         ValueError: no rows, or no agent token in them.
@@ -148,7 +153,9 @@ def train_sft(
         for epoch in range(config.epochs)
         for batch in batches(rows, config.batch_tokens, np.random.default_rng([config.seed, epoch]))
     ]
-    optimizers = make_optimizers(model, config)
+    weights = MasterWeights(model)
+    trained = weights.named()
+    optimizers = make_optimizers(trained, config)
     model.train()
     seen = 0
     for update, batch in enumerate(plan):
@@ -157,12 +164,14 @@ def train_sft(
         loss, count = token_loss(model, ids, mask)
         mean = loss / count.clamp(min=1)
         mean.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        weights.collect()
+        nn.utils.clip_grad_norm_([parameter for _, parameter in trained], config.max_grad_norm)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        weights.stepped()
         seen += sum(len(r.ids) for r in batch)
         if on_update is not None:
             on_update(SftProgress(update + 1, len(plan), float(mean.detach()), lr, seen))

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,30 +18,34 @@ from elpo_agent.algorithms import Algorithm, registry
 from elpo_agent.credit.base import leaf_credits
 from elpo_agent.evaluation.evaluate import evaluate
 from elpo_agent.evaluation.scores import summarize
+from elpo_agent.interrupts import uninterrupted
 from elpo_agent.rollout.runner import TaskRef
 from elpo_agent.rollout.serialization import tree_to_json
 from elpo_agent.training.ahead import AheadCollector
 from elpo_agent.training.checkpoint import (
     RunState,
-    discard_leftovers,
     list_checkpoints,
     load_engine,
+    load_random,
     load_replayed,
-    load_state,
     load_weights,
     save_checkpoint,
-    save_model,
     write_atomic,
 )
-from elpo_agent.training.collection import Collector, Pair, training_env
+from elpo_agent.training.collection import Collected, Collector, Pair, training_env
 from elpo_agent.training.config import TrainConfig
 from elpo_agent.training.demonstrations import expert_rows
+from elpo_agent.training.follower import folder_of
 from elpo_agent.training.learner import Learner, scheduled_lr
+from elpo_agent.training.memory import naming_settings
+from elpo_agent.training.random_state import random_states, restore_random_states, seeded
+from elpo_agent.training.ranks import ALONE, Ranks
 from elpo_agent.training.reference import Reference, needs_reference
 from elpo_agent.training.replay import from_state, positives, to_state
+from elpo_agent.training.resuming import begin, go_on
 from elpo_agent.training.rows import TrainingRow, tree_rows
-from elpo_agent.training.run_folder import RunFolder, RunFolderError
-from elpo_agent.training.saved_config import differences, read_settings, settings, write_config
+from elpo_agent.training.run_folder import RunFolder
+from elpo_agent.training.saved_config import settings
 from elpo_agent.training.session import Session, env_factory, task_count
 from elpo_agent.training.sft import SftProgress, train_sft
 from elpo_agent.training.spending import advanced, update_figures
@@ -89,21 +93,33 @@ def _check_importance(algorithm: Algorithm) -> None:
 class Trainer:
     """One run.
 
+    Whatever breaks an update off while its rollouts are made (Ctrl-C, SIGTERM where `raising_terminated` sees to it, an
+    engine that dies), the state after the last finished update is saved first. While the learner is at work, an
+    interrupt waits for it to be done; a second one does not.
+
     Args:
         config: everything about it.
         display: shows progress.
         resume: continue the run in the output folder instead of starting one.
+        ranks: the processes that make the run together, each of which runs a trainer of its own. The first one writes,
+            and nothing is saved when a run is broken off, as the others may be elsewhere.
 
     Raises:
         RunFolderError: the folder holds a run and `resume` is off, or it holds none and `resume` is on, or another
             process is using it.
         ValueError: unknown algorithm or option, an environment or data that cannot be used, or (resuming) settings
             that differ from the saved ones.
+        DamagedCheckpointError: none of the folder's checkpoints is intact.
         NonFiniteLossError: training broke down; the last checkpoint is from before.
+        OutOfMemoryError: what was saved before is intact; the message says which settings to lower.
         DiskFullError: what was saved before is intact.
+        RankLostError: another process of the run has ended; what was saved before is intact.
     """
 
-    def __init__(self, config: TrainConfig, display: Display, *, resume: bool = False) -> None:
+    def __init__(self, config: TrainConfig, display: Display, *, resume: bool = False, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
+        if config.rollout.ahead and not ranks.alone:
+            raise ValueError(f"rollout.ahead=True runs on one rank, not on {ranks.size}; set it to False")
         self.config = config
         self.display = display
         self.resume = resume
@@ -117,10 +133,13 @@ class Trainer:
         self.reference: Reference | None = None
         self._replayed: list[list[TrainingRow]] = []  # the next update trains on them once more
         self._ahead: AheadCollector | None = None  # where rollouts are made while the learner trains
+        self._random: dict[str, Any] = {}  # the random generators' states at the moment of `state`
+        self._saved = 0  # updates in the newest checkpoint
+        self._whole = True  # weights, optimiser and logs are those of `state`
 
     def run(self) -> dict[str, Any]:
         """Train to the last update; returns what summary.json holds."""
-        with RunFolder(self.path) as folder, _deterministic():
+        with folder_of(self.path, self.ranks) as folder, _deterministic(), seeded(self.config.seed):
             checkpoint = self._start(folder)
             summary = folder.path / "summary.json"
             if checkpoint is not None and self.state.update >= self.config.updates and summary.exists():
@@ -129,17 +148,22 @@ class Trainer:
             try:
                 return self._run(folder, checkpoint)
             except Exception:
-                if not self.resume and not list_checkpoints(folder.checkpoints):
+                if self.ranks.leads and not self.resume and not list_checkpoints(folder.checkpoints):
                     # It failed before there was anything to continue: let the next try have the folder.
                     (folder.path / "config.yaml").unlink()
                 raise
 
     def _run(self, folder: RunFolder, checkpoint: Path | None) -> dict[str, Any]:
         tasks, eval_tasks = self._task_counts()
-        session = Session.open(self.config.model)
-        folder.open_logs(
-            metrics_bytes=self.state.metrics_bytes, trees_bytes=self.state.trees_bytes, trackers=self._trackers()
+        device = self.ranks.device(self.config.model.device)
+        session = Session.open(replace(self.config.model, device=device), self.config.engine)
+        missing = folder.open_logs(
+            metrics_bytes=self.state.metrics_bytes,
+            trees_bytes=self.state.trees_bytes,
+            trackers=self._trackers() if self.ranks.leads else (),
         )
+        for sentence in missing:
+            self.display.note(sentence)
         if checkpoint is None:
             self._cold_start(session, tasks)
         # It holds what is trained in full precision from here on.
@@ -149,6 +173,7 @@ class Trainer:
             self.config.learner,
             pad_id=session.pad_id,
             temperature=self.config.rollout.temperature,
+            ranks=self.ranks,
         )
         if checkpoint is not None:
             load_weights(checkpoint, learner.weights, learner, session.device)
@@ -158,11 +183,16 @@ class Trainer:
         self.reference = self._frozen(session, folder, resumed=checkpoint is not None)
         if checkpoint is None:
             self._evaluate(session, folder, "before", eval_tasks)
-            self._save(folder, session, learner)
+            self._finished(folder)
+            self._save(folder, learner)
         engine = None if checkpoint is None or not self.config.rollout.ahead else load_engine(checkpoint)
         if self.config.rollout.ahead:
             self._ahead = AheadCollector(session, self.config, self.algorithm, tasks, engine)
-        with self._ahead or Collector(session, self.config, self.algorithm, tasks) as collector:
+        if checkpoint is not None:
+            self._random = load_random(checkpoint) or random_states()
+            restore_random_states(self._random)
+        rollouts = self._ahead or Collector(session, self.config, self.algorithm, tasks, self.ranks)
+        with rollouts as collector, self._saving_at_the_end(folder, learner):
             self._train(session, learner, folder, collector, eval_tasks)
         self._evaluate(session, folder, "after", eval_tasks)
         return self._finish(session, folder)
@@ -186,28 +216,14 @@ class Trainer:
 
     def _start(self, folder: RunFolder) -> Path | None:
         """Check the folder against `resume`; returns the checkpoint to continue from."""
-        checkpoints = list_checkpoints(folder.checkpoints)
-        saved = folder.path / "config.yaml"
-        if not self.resume:
-            if saved.exists() or checkpoints:
-                raise RunFolderError(
-                    f"output={folder.path} already holds a run; continue it with --resume, or choose another --output"
-                )
-            write_config(saved, self.config)
-            return None
-        if not saved.exists():
-            raise RunFolderError(f"output={folder.path} holds no run to resume; leave out --resume to start one")
-        # Killed before the first checkpoint, nothing is lost by starting over.
-        state = load_state(checkpoints[-1]) if checkpoints else RunState(config=read_settings(saved))
-        differing = differences(state.config or {}, self.state.config or {})
-        if differing:
-            raise ValueError(
-                f"the run in {folder.path} was started with other settings ({'; '.join(differing)}); "
-                "resume with the same ones, or start a new run"
-            )
-        discard_leftovers(folder.checkpoints)
-        self.state = state
-        return checkpoints[-1] if checkpoints else None
+        checkpoint = None
+        if self.ranks.leads and not self.resume:
+            self.state = begin(folder, self.config)
+        elif self.ranks.leads:
+            self.state, checkpoint = go_on(folder, self.config, self.display.note)
+        self.state, checkpoint = self.ranks.of_first((self.state, checkpoint))
+        self._saved = self.state.update
+        return checkpoint
 
     def _cold_start(self, session: Session, size: int | None) -> None:
         cold = self.config.cold_start
@@ -236,6 +252,7 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)  # for models with dropout
             train_sft(session.model, rows, cold.optimization, pad_id=session.pad_id, on_update=show)
+        self.ranks.align(session.model)
         session.policy.weights_updated()
 
     def _frozen(self, session: Session, folder: RunFolder, *, resumed: bool) -> Reference | None:
@@ -248,6 +265,7 @@ class Trainer:
             temperature=self.config.rollout.temperature,
             micro_batch_tokens=self.config.learner.micro_batch_tokens,
             packing=self.config.learner.packing,
+            ranks=self.ranks,
         )
         if resumed:
             reference.load(folder.path)
@@ -269,13 +287,14 @@ class Trainer:
             self.display.phase(f"evaluating {when} ({mode})", len(tasks))
             # The same evaluation seed before and after: the same tasks and the same noise.
             seed = self.config.seed + 10_000
-            with session.runner(self.config.rollout, make_env, temperature) as runner:
-                attempts = evaluate(
-                    runner, tasks, samples=samples, seed=seed, batch=128, on_progress=self._show_progress
-                )
+            with self._sampling(), session.runner(self.config.rollout, make_env, temperature) as runner:
+                own = [tasks[i] for i in self.ranks.share([1] * len(tasks))]
+                attempts = evaluate(runner, own, samples=samples, seed=seed, batch=128, on_progress=self._show_progress)
+            attempts = [attempt for part in self.ranks.gathered(attempts) for attempt in part]
             scores[mode] = summarize(attempts)
             folder.log({"kind": f"eval_{mode}", "update": self.state.update, "when": when, **scores[mode]})
         self.state = replace(self.state, results={**self.state.results, when: scores})
+        self._finished(folder)
 
     def _counted(self, indices: Sequence[int]) -> Iterator[int]:
         """The same indices, shown as progress as they are taken."""
@@ -295,23 +314,53 @@ class Trainer:
         eval_tasks: int | None,
     ) -> None:
         config = self.config
+        if self.state.update:
+            self._evaluate_on_the_way(session, folder, eval_tasks)  # where a resumed run was stopped before that
         self.display.phase("training", config.updates, self.state.update)
         while self.state.update < config.updates:
             self._update(session, learner, folder, collector)
             done = self.state.update
-            if config.eval.every and done % config.eval.every == 0 and done < config.updates:
-                self._evaluate(session, folder, f"update {done}", eval_tasks)
+            if self._evaluate_on_the_way(session, folder, eval_tasks):
                 self.display.phase("training", config.updates, done)
             if done % config.checkpoint_every == 0 or done == config.updates:
-                self._save(folder, session, learner)
+                self._save(folder, learner)
+
+    def _evaluate_on_the_way(self, session: Session, folder: RunFolder, size: int | None) -> bool:
+        """Evaluate if it is time for it; whether it was."""
+        done, every = self.state.update, self.config.eval.every
+        if not every or done % every or done >= self.config.updates:
+            return False
+        self._evaluate(session, folder, f"update {done}", size)
+        return True
 
     def _update(
         self, session: Session, learner: Learner, folder: RunFolder, collector: Collector | AheadCollector
     ) -> None:
         config, update = self.config, self.state.update
         started = time.monotonic()
-        collected = collector.collect(update, self.state.prompts)
-        rolled = time.monotonic()
+        with self._sampling():
+            collected = collector.collect(update, self.state.prompts)
+        seconds = time.monotonic() - started
+        tokens = f"learner.micro_batch_tokens={config.learner.micro_batch_tokens}, which a resumed run may change"
+        with uninterrupted() as held, naming_settings("learning", tokens):
+            held.act(lambda: self.display.note("stopping as soon as this update is learnt; again, to stop at once"))
+            self._whole = False
+            figures = self._learn(session, learner, folder, collected, seconds)
+            self._finished(folder)
+            self._whole = True
+        self.display.advance(update + 1, figures)
+
+    def _sampling(self) -> AbstractContextManager[None]:
+        config = self.config.rollout
+        lower = f"rollout.prompts={config.prompts} or rollout.max_context={config.max_context} in a new run"
+        return naming_settings("sampling", lower)
+
+    def _learn(
+        self, session: Session, learner: Learner, folder: RunFolder, collected: Collected, rollout_seconds: float
+    ) -> dict[str, float]:
+        """Train on what was rolled out, and log it; returns the logged figures."""
+        config, update = self.config, self.state.update
+        started = time.monotonic()
         lr = scheduled_lr(config.learner, update, config.updates)
         groups = learner.prepared(self._rows([collected.pairs[i] for i in collected.kept]))
         seed = int(np.random.SeedSequence([config.seed, 3, update]).generate_state(1)[0])
@@ -319,21 +368,27 @@ class Trainer:
         if self.algorithm.replay_weight:
             self._replayed = positives(groups, self.algorithm.replay_weight)
         session.policy.weights_updated()
-        ended = time.monotonic()
+        seconds = time.monotonic() - started
         figures = update_figures(collected, groups)
-        times = {"seconds_rollout": rolled - started, "seconds_learn": ended - rolled}
+        times = {"seconds_rollout": rollout_seconds, "seconds_learn": seconds}
         self.state = advanced(
             self.state,
             figures,
-            rollout_seconds=rolled - started,
-            learn_seconds=ended - rolled,
+            rollout_seconds=rollout_seconds,
+            learn_seconds=seconds,
             learned=stats.get("live_rows", 0.0) > 0,
         )
         folder.log({"kind": "train", "update": update + 1, "lr": lr, **figures, **stats, **times})
         if config.save_trees_every and update % config.save_trees_every == 0:
             for tree, result in collected.pairs:
                 folder.log_tree({"update": update + 1, **tree_to_json(tree, result)})
-        self.display.advance(update + 1, {**figures, **stats})
+        return {**figures, **stats}
+
+    def _finished(self, folder: RunFolder) -> None:
+        """Note where the logs and the random generators are, now that an update or an evaluation is whole."""
+        metrics_bytes, trees_bytes = folder.lengths
+        self.state = replace(self.state, metrics_bytes=metrics_bytes, trees_bytes=trees_bytes)
+        self._random = random_states()
 
     def _rows(self, pairs: Sequence[Pair]) -> list[list[TrainingRow]]:
         """What each prompt gives to train on: nothing, where no rollout came to a valid end."""
@@ -345,9 +400,29 @@ class Trainer:
             for (tree, result), given in zip(pairs, credited, strict=True)
         ]
 
-    def _save(self, folder: RunFolder, session: Session, learner: Learner) -> None:
-        metrics_bytes, trees_bytes = folder.sync()
-        self.state = replace(self.state, metrics_bytes=metrics_bytes, trees_bytes=trees_bytes)
+    @contextmanager
+    def _saving_at_the_end(self, folder: RunFolder, learner: Learner) -> Iterator[None]:
+        """Whatever ends the block, the state after the last finished update is saved, if it is not yet and can be."""
+        try:
+            yield
+        except BaseException as error:
+            # Rollouts that are made ahead are made again with the weights that they were begun with.
+            again = self._ahead is None or self._ahead.update == self.state.update
+            if self.ranks.alone and self._whole and again and self.state.update > self._saved:
+                try:
+                    self._save(folder, learner)
+                except Exception as another:
+                    if not isinstance(error, Exception):
+                        raise
+                    error.add_note(f"update {self.state.update} could not be saved: {another}")
+            raise
+
+    def _save(self, folder: RunFolder, learner: Learner) -> None:
+        if not self.ranks.leads:
+            for part in (learner.weights, learner):
+                part.state_dict()  # the first rank asks for this one's share of it
+            return
+        folder.sync()
         save_checkpoint(
             folder.checkpoints,
             learner.weights,
@@ -356,7 +431,9 @@ class Trainer:
             self.config.keep_checkpoints,
             to_state(self._replayed) if self.algorithm.replay_weight else None,
             None if self._ahead is None else self._ahead.weights,
+            self._random,
         )
+        self._saved = self.state.update
 
     def _warn_if_nothing_was_learned(self) -> None:
         if self.state.update > 0 and self.state.updates_with_signal == 0:
@@ -367,7 +444,8 @@ class Trainer:
 
     def _finish(self, session: Session, folder: RunFolder) -> dict[str, Any]:
         self._warn_if_nothing_was_learned()
-        save_model(session.model, session.tokenizer, folder.path / "model")
+        if self.ranks.leads:
+            session.save(folder.path / "model")
         folder.sync()
         spent = asdict(self.state)
         for name in ("config", "results", "metrics_bytes", "trees_bytes"):
@@ -379,7 +457,8 @@ class Trainer:
             **self.state.results,
             "spent": spent,
         }
-        write_atomic(folder.path / "summary.json", json.dumps(summary, indent=2))
+        if self.ranks.leads:
+            write_atomic(folder.path / "summary.json", json.dumps(summary, indent=2))
         return summary
 
 

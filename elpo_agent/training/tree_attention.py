@@ -12,15 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from elpo_agent.engines.attention import TREE_ATTENTION
 from elpo_agent.training.packing import Packed, pack, predicting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
-
-TREE_ATTENTION = "elpo_tree"
-"""Name of the attention that packed models are switched to; without a tree it is transformers' "sdpa"."""
 
 _takes_trees: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 

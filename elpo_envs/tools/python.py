@@ -114,6 +114,10 @@ class PythonTool(BaseTool):
         # Done at the first call: a branch that only answers never pays for it.
         self._pending = (session, reseed)
 
+    def rest(self) -> None:
+        """Let go of the session, whose episode is over; `open` or `restore` must come before the next call."""
+        self.close()
+
     def close(self) -> None:
         self._sandbox.close()
         self._pending = 0

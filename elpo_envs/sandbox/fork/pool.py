@@ -33,6 +33,7 @@ _START_S = 120.0
 _ANSWER_S = 30.0
 _END_S = 10.0
 _MANY = 8
+_PROCESSES = 800  # at about 3 MiB each, page tables included: a large search and its trainer stay below 4 GiB
 _UNMEASURED = 4  # frozen processes whose memory is not counted yet, since that takes as long as a short call
 _MUCH_MEMORY = 32 << 20
 
@@ -63,11 +64,11 @@ class Cap:
 
     @staticmethod
     def default() -> Cap:
-        """A quarter of the machine's memory; 1,000 processes, or fewer where few descriptors may be open."""
+        """A quarter of the machine's memory; 800 processes, or fewer where few descriptors may be open."""
         import resource
 
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        processes = 1000 if descriptors == resource.RLIM_INFINITY else min(1000, descriptors // 2)
+        processes = _PROCESSES if descriptors == resource.RLIM_INFINITY else min(_PROCESSES, descriptors // 2)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return Cap(processes, max(512, memory // 4 >> 20))
 
