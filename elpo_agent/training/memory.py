@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
+
+from elpo_agent.training.config import LearnerConfig, RolloutConfig
 
 # What torch's allocator for the CPU says, in a plain RuntimeError.
 _CPU_ALLOCATOR = ("can't allocate memory", "not enough memory")
@@ -15,8 +17,20 @@ class OutOfMemoryError(RuntimeError):
     """Too little memory for the settings; what was saved before is intact."""
 
 
+def while_sampling(config: RolloutConfig) -> AbstractContextManager[None]:
+    """Raises OutOfMemoryError where rollouts run out of memory in the block."""
+    lower = f"rollout.prompts={config.prompts} or rollout.max_context={config.max_context} in a new run"
+    return _naming_settings("sampling", lower)
+
+
+def while_learning(config: LearnerConfig) -> AbstractContextManager[None]:
+    """Raises OutOfMemoryError where the learner runs out of memory in the block."""
+    lower = f"learner.micro_batch_tokens={config.micro_batch_tokens}, which a resumed run may change"
+    return _naming_settings("learning", lower)
+
+
 @contextmanager
-def naming_settings(doing: str, settings: str) -> Iterator[None]:
+def _naming_settings(doing: str, settings: str) -> Iterator[None]:
     """Say which settings to lower where memory runs out in the block.
 
     Args:

@@ -1,10 +1,11 @@
-"""The global random generators of a run: seeded with it, saved with it, and given back as they were.
+"""What makes equal runs equal: deterministic kernels, and the global random generators, seeded and saved with a run.
 
 Nothing of this package draws from them. Algorithms, models with dropout and environments of others may.
 """
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,3 +47,15 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         restore_random_states(before)
+
+
+@contextmanager
+def deterministic_kernels() -> Iterator[None]:
+    """The same seed gives the same run: deterministic kernels where torch has them."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from elpo_agent.algorithms import Algorithm, registry
 from elpo_agent.credit.base import leaf_credits
-from elpo_agent.evaluation.evaluate import evaluate
-from elpo_agent.evaluation.scores import summarize
 from elpo_agent.interrupts import uninterrupted
-from elpo_agent.rollout.runner import TaskRef
 from elpo_agent.rollout.serialization import tree_to_json
 from elpo_agent.training.ahead import AheadCollector
 from elpo_agent.training.checkpoint import (
@@ -32,13 +28,15 @@ from elpo_agent.training.checkpoint import (
     save_checkpoint,
     write_atomic,
 )
+from elpo_agent.training.cold_start import cold_start
 from elpo_agent.training.collection import Collected, Collector, Pair, training_env
 from elpo_agent.training.config import TrainConfig
-from elpo_agent.training.demonstrations import expert_rows
+from elpo_agent.training.display import Display
 from elpo_agent.training.follower import folder_of
+from elpo_agent.training.held_out import held_out_scores
 from elpo_agent.training.learner import Learner, scheduled_lr
-from elpo_agent.training.memory import naming_settings
-from elpo_agent.training.random_state import random_states, restore_random_states, seeded
+from elpo_agent.training.memory import while_learning, while_sampling
+from elpo_agent.training.random_state import deterministic_kernels, random_states, restore_random_states, seeded
 from elpo_agent.training.ranks import ALONE, Ranks
 from elpo_agent.training.reference import Reference, needs_reference
 from elpo_agent.training.replay import from_state, positives, to_state
@@ -47,23 +45,8 @@ from elpo_agent.training.rows import TrainingRow, tree_rows
 from elpo_agent.training.run_folder import RunFolder
 from elpo_agent.training.saved_config import settings
 from elpo_agent.training.session import Session, env_factory, task_count
-from elpo_agent.training.sft import SftProgress, train_sft
 from elpo_agent.training.spending import advanced, update_figures
-from elpo_agent.training.tasks import update_indices
 from elpo_agent.training.trackers import TensorBoardTracker, Tracker, WandbTracker
-
-
-class Display(Protocol):
-    """Where progress is shown; the trainer knows nothing about terminals."""
-
-    def phase(self, name: str, total: int, done: int = 0) -> None:
-        """A new phase of `total` units begins, `done` of them already behind it."""
-
-    def advance(self, done: int, figures: dict[str, float]) -> None:
-        """`done` units of the phase are finished; `figures` are the latest."""
-
-    def note(self, text: str) -> None:
-        """One line for the log."""
 
 
 def output_folder(config: TrainConfig) -> Path:
@@ -139,7 +122,7 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Train to the last update; returns what summary.json holds."""
-        with folder_of(self.path, self.ranks) as folder, _deterministic(), seeded(self.config.seed):
+        with folder_of(self.path, self.ranks) as folder, deterministic_kernels(), seeded(self.config.seed):
             checkpoint = self._start(folder)
             summary = folder.path / "summary.json"
             if checkpoint is not None and self.state.update >= self.config.updates and summary.exists():
@@ -165,7 +148,9 @@ class Trainer:
         for sentence in missing:
             self.display.note(sentence)
         if checkpoint is None:
-            self._cold_start(session, tasks)
+            cold_start(session, self.config, tasks, self.display)
+            self.ranks.align(session.model)
+            session.policy.weights_updated()
         # It holds what is trained in full precision from here on.
         learner = Learner(
             session.model,
@@ -225,36 +210,6 @@ class Trainer:
         self._saved = self.state.update
         return checkpoint
 
-    def _cold_start(self, session: Session, size: int | None) -> None:
-        cold = self.config.cold_start
-        if cold.tasks <= 0:
-            return
-        count = cold.tasks if size is None else min(cold.tasks, size)
-        self.display.phase("playing expert traces", count)
-        indices = update_indices(0, count, size, self.config.seed)
-        env = env_factory(self.config.env, evaluating=False)()
-        limit = self.config.rollout.max_context
-        played = self._counted(indices)
-        rows = expert_rows(env, session.codec, played, limit, reasoning=cold.reasoning)
-        env.close()
-        if not rows:
-            raise ValueError(
-                f"cold_start.tasks={cold.tasks}: none of these tasks has an expert trace of at most "
-                f"rollout.max_context={self.config.rollout.max_context} tokens; set cold_start.tasks=0"
-            )
-        self.display.note(f"cold start: {len(rows)} expert traces from {count} tasks")
-
-        def show(p: SftProgress) -> None:
-            if p.update == 1:
-                self.display.phase("cold start (SFT)", p.total)
-            self.display.advance(p.update, {"loss": p.loss})
-
-        with torch.random.fork_rng():
-            torch.manual_seed(self.config.seed)  # for models with dropout
-            train_sft(session.model, rows, cold.optimization, pad_id=session.pad_id, on_update=show)
-        self.ranks.align(session.model)
-        session.policy.weights_updated()
-
     def _frozen(self, session: Session, folder: RunFolder, *, resumed: bool) -> Reference | None:
         """The model as it was when reinforcement learning began, where the algorithm compares with it."""
         if not needs_reference(self.algorithm):
@@ -275,35 +230,13 @@ class Trainer:
 
     def _evaluate(self, session: Session, folder: RunFolder, when: str, size: int | None) -> None:
         """Sampled and greedy scores on the held-out tasks."""
-        config = self.config.eval
-        if config.tasks <= 0 or when in self.state.results:
+        if self.config.eval.tasks <= 0 or when in self.state.results:
             return
-        make_env = env_factory(self.config.env, evaluating=True)
-        stop = config.first_index + config.tasks if size is None else min(size, config.first_index + config.tasks)
-        tasks = [TaskRef(i) for i in range(config.first_index, stop)]
-        scores: dict[str, dict[str, float]] = {}
-        modes = [("sampled", config.temperature, config.samples)] + ([("greedy", 0.0, 1)] if config.greedy else [])
-        for mode, temperature, samples in modes:
-            self.display.phase(f"evaluating {when} ({mode})", len(tasks))
-            # The same evaluation seed before and after: the same tasks and the same noise.
-            seed = self.config.seed + 10_000
-            with self._sampling(), session.runner(self.config.rollout, make_env, temperature) as runner:
-                own = [tasks[i] for i in self.ranks.share([1] * len(tasks))]
-                attempts = evaluate(runner, own, samples=samples, seed=seed, batch=128, on_progress=self._show_progress)
-            attempts = [attempt for part in self.ranks.gathered(attempts) for attempt in part]
-            scores[mode] = summarize(attempts)
-            folder.log({"kind": f"eval_{mode}", "update": self.state.update, "when": when, **scores[mode]})
+        scores = held_out_scores(session, self.config, size, self.ranks, when, self.display)
+        for mode, figures in scores.items():
+            folder.log({"kind": f"eval_{mode}", "update": self.state.update, "when": when, **figures})
         self.state = replace(self.state, results={**self.state.results, when: scores})
         self._finished(folder)
-
-    def _counted(self, indices: Sequence[int]) -> Iterator[int]:
-        """The same indices, shown as progress as they are taken."""
-        for done, index in enumerate(indices):
-            yield index
-            self.display.advance(done + 1, {})
-
-    def _show_progress(self, done: int) -> None:
-        self.display.advance(done, {})
 
     def _train(
         self,
@@ -338,22 +271,16 @@ class Trainer:
     ) -> None:
         config, update = self.config, self.state.update
         started = time.monotonic()
-        with self._sampling():
+        with while_sampling(config.rollout):
             collected = collector.collect(update, self.state.prompts)
         seconds = time.monotonic() - started
-        tokens = f"learner.micro_batch_tokens={config.learner.micro_batch_tokens}, which a resumed run may change"
-        with uninterrupted() as held, naming_settings("learning", tokens):
+        with uninterrupted() as held, while_learning(config.learner):
             held.act(lambda: self.display.note("stopping as soon as this update is learnt; again, to stop at once"))
             self._whole = False
             figures = self._learn(session, learner, folder, collected, seconds)
             self._finished(folder)
             self._whole = True
         self.display.advance(update + 1, figures)
-
-    def _sampling(self) -> AbstractContextManager[None]:
-        config = self.config.rollout
-        lower = f"rollout.prompts={config.prompts} or rollout.max_context={config.max_context} in a new run"
-        return naming_settings("sampling", lower)
 
     def _learn(
         self, session: Session, learner: Learner, folder: RunFolder, collected: Collected, rollout_seconds: float
@@ -460,15 +387,3 @@ class Trainer:
         if self.ranks.leads:
             write_atomic(folder.path / "summary.json", json.dumps(summary, indent=2))
         return summary
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """The same seed gives the same run: deterministic kernels where torch has them."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
