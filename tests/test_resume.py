@@ -295,13 +295,15 @@ def test_the_command_line_killed_again_and_again(moments: Moments, tmp_path: Pat
             process.kill()
         if how == signal.SIGINT:
             assert process.returncode == 130
-            assert re.fullmatch(
-                rf"interrupted; update [23] is saved, continue with: elpo train --output {folder} --resume\n", said
+            told = re.fullmatch(
+                rf"interrupted; update ([23]) is saved, continue with: elpo train --output {folder} --resume\n", said
             )
+            assert told is not None, said
+            interrupted_after = int(told[1])
         else:
             assert process.returncode == -signal.SIGKILL
         options = ["--output", str(folder), "--resume"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment(), timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "resumed from update_000002" in done.stdout
+    assert f"resumed from update_{interrupted_after:06d}" in done.stdout
     assert_same_run(folder, moments.folder)
