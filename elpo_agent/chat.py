@@ -44,8 +44,7 @@ Results come back between <tool_response> and </tool_response>."""
 class ChatCodec:
     """Encodes prompts and feedback, decodes turns.
 
-    Templates without tool support still work: the tools are described in the system message in the Hermes
-        form,
+    Templates without tool support still work: the tools are described in the system message in the Hermes form,
     and results come as a user message with `<tool_response>` tags.
 
     Args:
