@@ -30,7 +30,6 @@ from elpo_envs.sandbox import make_sandbox
 
 THINKING = ((0.005, 400), (0.05, 100), (0.0, 400))
 """Seconds before each call, and calls a round."""
-TARGET_THINK_S = 0.005
 WIDTH = 16
 CROWD = 64
 CROWD_THINK_S = 0.5
@@ -124,14 +123,15 @@ def _branch_ratios(run: Run, group: str, result: Mapping[str, Mapping[str, Sampl
 
 
 def latency(run: Run) -> None:
-    """`x = 1`, as an agent calls and as fast as it goes."""
+    """`x = 1`, as an agent calls, with pauses in which caches go cold, and as fast as it goes."""
     for think_s, count in THINKING:
         group = f"x = 1 after {think_s * 1000:g} ms of thinking" if think_s else "x = 1 back to back"
         with sandbox_latency.single_calls(run.backend, think_s, 20 if run.quick else count) as contestants:
             result = run.measure(group, contestants)
         ours = result["call"]["p50, us"]
-        if think_s == TARGET_THINK_S:
+        if not think_s:
             run.target(group, ours, 500, "us", at_least=False)
+        run.ratio(group, "call and snapshot / call", result["call and snapshot"]["p50, us"], ours)
         for name in ("exec in a bare child behind pipes", "os.fork of a bare child + exec"):
             run.ratio(group, f"call / {name}", ours, result[name]["p50, us"])
 

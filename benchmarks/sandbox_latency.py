@@ -66,6 +66,12 @@ def assign(sandbox: Sandbox) -> None:
     _require_empty(sandbox.run(ASSIGN.statement))
 
 
+def assign_and_keep(sandbox: Sandbox) -> None:
+    """The call after which a tree search can branch, so that the next one has to run on a fork."""
+    assign(sandbox)
+    sandbox.snapshot()
+
+
 async def assign_async(sandbox: Sandbox) -> None:
     _require_empty(await sandbox.run_async(ASSIGN.statement))
 
@@ -96,19 +102,22 @@ def single_calls(backend: str, think_s: float, count: int) -> Iterator[Contestan
     """`x = 1` in one session, and the parts that such a call cannot do without."""
     with (
         closing(make_sandbox(backend)) as sandbox,
+        closing(make_sandbox(backend)) as branching,
         bare_session() as bare,
         piped(_ECHO, 1) as echo,
         piped(_FORK, 16) as fork,
         piped(PRELOADED + _FORK, 16) as fork_large,
     ):
-        sandbox.open(0)
-        checked(sandbox.run(ASSIGN.code).text, "1")
+        for session in (sandbox, branching):
+            session.open(0)
+            checked(session.run(ASSIGN.code).text, "1")
 
         def contestant(once: Callable[[], float]) -> Contestant:
             return lambda _: latencies(once, count, think_s)
 
         yield {
             "call": ("ours", contestant(lambda: timed(lambda: assign(sandbox)))),
+            "call and snapshot": ("ours", contestant(lambda: timed(lambda: assign_and_keep(branching)))),
             "exec in a bare child behind pipes": ("limit", contestant(lambda: timed(lambda: bare(ASSIGN, False)))),
             "os.fork of a bare child + exec": ("limit", contestant(lambda: timed(lambda: bare(ASSIGN, True)))),
             "one byte to a child and back": ("limit", contestant(lambda: timed(echo))),

@@ -1,8 +1,8 @@
-"""The life of a process of a session: born of a frozen node, it serves one request and freezes, a node itself.
+"""The life of a process of a session: born of a frozen node, it serves requests and freezes, a node itself.
 
-A node does nothing but wait for the supervisor's order to fork. Its child runs one call, so that a call that is
-stopped or crashes takes only itself along, and each call has the process's CPU time to itself. Everything here
-runs inside the jail and beside the code under test: whoever it talks to must not trust it.
+A frozen node does nothing but wait for the supervisor's order to fork. It is the host that decides how many requests
+a process serves before it is frozen. Everything here runs inside the jail and beside the code under test: whoever it
+talks to must not trust it.
 """
 
 from __future__ import annotations
@@ -63,10 +63,31 @@ class Node:
     def live(self) -> None:
         """Serve for ever; the process ends when the supervisor's end of the connection is closed."""
         while True:
-            order = self._await_fork()
-            self._settle(order)
-            self._serve()
-            self._freeze()
+            self._settle(self._await_fork())
+            frame = read_frame(REQUEST)
+            if frame is None:
+                os._exit(0)  # nobody wanted this one
+            while frame is not None:
+                self._serve(frame)
+                self._collect()
+                frame = self._await_request()
+
+    def _await_request(self) -> bytes | None:
+        """The next request, or None once this process is to be frozen, or forked, which comes to the same."""
+        poll = select.poll()
+        poll.register(CONTROL, select.POLLIN)
+        poll.register(REQUEST, select.POLLIN)
+        frame = None
+        if (REQUEST, select.POLLIN) in poll.poll():  # before a fork that was ordered for afterwards
+            with contextlib.suppress(OSError):
+                frame = read_frame(REQUEST)
+        if frame is None:
+            with contextlib.suppress(OSError):
+                os.close(REQUEST)
+            return None
+        os.dup2(0, SPARE, inheritable=False)
+        gc.collect(1)  # as a fork would have done
+        return frame
 
     def _await_fork(self) -> dict[str, Any]:
         """Fork whenever told to; returns, with the order, in the children only."""
@@ -111,11 +132,8 @@ class Node:
         gc.collect(1)  # what is new since the fork; later collections come at the same moments in every branch then
         os.write(REQUEST, READY)
 
-    def _serve(self) -> None:
+    def _serve(self, frame: bytes) -> None:
         _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        frame = read_frame(REQUEST)
-        if frame is None:
-            os._exit(0)  # nobody wanted this one
         request = loads(frame)
         interpreter = self._interpreter
         if interpreter is None:
@@ -169,9 +187,7 @@ class Node:
         self._come_to_rest()
         self._mask = mask
 
-    def _freeze(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(REQUEST)
+    def _collect(self) -> None:
         gc.collect(1)  # what the call left behind, while only this process has it
         gc.freeze()  # a collection in a child would copy the pages of everything inherited
 

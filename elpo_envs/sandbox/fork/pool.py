@@ -174,7 +174,7 @@ class Pool:
         return not self._broken and self.owner == os.getpid()
 
     def fork(self, parent: Process | None, settings: SessionSettings) -> Process:
-        """Order a fork of `parent`, whose session has `settings`, or of the template for None.
+        """Order a fork of `parent`, whose session has `settings`, or of the template for None. It freezes `parent`.
 
         It comes to be while the caller goes on, once `parent` is frozen; where it does not, the first exchange
         with it says so.
@@ -184,6 +184,8 @@ class Pool:
         """
         if parent is not None and not self.owns(parent):
             raise SandboxError("the process to fork is gone")
+        if parent is not None:
+            parent.freeze()
         with Pinned(parent):
             self._make_room()
             ours, theirs = self._connection()
@@ -225,7 +227,7 @@ class Pool:
             self._living[process.id] = self._living.pop(process.id)
 
     def keep(self, process: Process) -> None:
-        """Note that `process` is frozen now, and for its memory to be counted before the next fork."""
+        """Note that `process` holds a state now, and for its memory to be counted before one of the next forks."""
         self._waiting.pop(process.id, None)
         self._unmeasured.append(weakref.ref(process))
         self.touch(process)
@@ -248,6 +250,11 @@ class Pool:
             self._break()
             raise
         return Ending(reply["ended"], str(reply["why"]), bool(reply["no_room"]))
+
+    def drop(self, process: Process) -> None:
+        """End `process`, whoever still refers to it, without waiting."""
+        self._retire(process)
+        self.flush()
 
     def relieve(self) -> None:
         """End the half of the processes that was used longest ago: the system had no room for another one."""
@@ -305,10 +312,13 @@ class Pool:
     def _end_first(self, candidates: Iterable[_Reference]) -> bool:
         for reference in candidates:
             if (victim := reference()) is not None and not victim.pins:
-                victim.retire()
-                self._discard(victim.id, None)
+                self._retire(victim)
                 return True
         return False
+
+    def _retire(self, process: Process) -> None:
+        process.retire()
+        self._discard(process.id, None)
 
     def _private_mb(self) -> float:
         return sum(list(self._memory.values())) / 2**20

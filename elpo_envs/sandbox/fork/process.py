@@ -58,13 +58,15 @@ class _Size:
 
 
 class Process:
-    """A process that serves one request and is frozen then; made by `Pool.fork`.
+    """A process of a session, which serves requests until it is frozen; made by `Pool.fork`.
 
     Attributes:
         id: its number in the pool.
         settings: those of its session.
         alive: False once it was ended by the host, whoever still refers to it.
-        awaited: whether its request came before it was born.
+        awaited: whether its first request came before it was born.
+        frozen: whether it holds a state for good, and serves no further request.
+        served_s: seconds of wall-clock time that its requests have taken.
         pins: by how many it is being used; a process with a pin is not ended to make room.
     """
 
@@ -76,6 +78,9 @@ class Process:
         self.alive = True
         self.pins = 0
         self.awaited = False
+        self.frozen = False
+        self.served_s = 0.0
+        self._born = self._busy = False
         self._pid = 0
         self._size = _Size()
         self._parent_size = None if parent is None else parent._size
@@ -88,10 +93,26 @@ class Process:
         self.alive = False
         self._connection.close()
 
+    def freeze(self) -> None:
+        """Let the process hold for good the state that it has when its request, if it has one, is served."""
+        self.frozen = True
+        if self._born and not self._busy:
+            self._connection.close()
+
+    def is_quiet(self) -> bool:
+        """Whether it still waits for a request, and has said nothing since the last one."""
+        try:
+            self._connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
     def exchange(
         self, payload: bytes, timeout_s: float, meanwhile: Callable[[], None] | None = None
     ) -> Conversation[bytes]:
-        """Send the request and return the reply, both without their length; the process is frozen afterwards.
+        """Send the request and return the reply, both without their length.
 
         Waiting for the process's birth does not count as time. `meanwhile` is called while it works.
 
@@ -101,15 +122,22 @@ class Process:
         """
         request = LENGTH.pack(len(payload)) + payload
         with Pinned(self):
+            self._busy = True
             unsent = self._send_some(request)  # what is there at its birth, the process need not wait for
-            self._pid = yield from self._await_birth()
-            deadline = time.monotonic() + timeout_s
+            if not self._born:
+                self._pid = yield from self._await_birth()
+                self._born = True
+            start = time.monotonic()
+            deadline = start + timeout_s
             if unsent:
                 yield from self._send(unsent, deadline)
             if meanwhile is not None:
                 meanwhile()
             reply = yield from self._receive(deadline)
-        self._connection.close()
+            self.served_s += time.monotonic() - start
+            self._busy = False
+        if self.frozen:
+            self._connection.close()
         return reply
 
     def _wait(self, writing: bool, deadline: float) -> Wait:

@@ -1,23 +1,27 @@
-"""The `fork` backend: a session is a frozen process, and a call runs on a fork of it.
+"""The `fork` backend: a session is a process, and a snapshot freezes it, so that later calls run on forks of it.
 
 A snapshot is the frozen process itself, and a restore is a fork of that: exact to the last bit of interpreter
-state, and as fast as a fork. After every call the next process is forked ahead, so that the next call finds it
-ready. A process that was ended to make room is rebuilt by repeating the session's calls; what they give is
-compared with the first time, and the session is refused where it differs.
+state, and as fast as a fork. From the first snapshot of a session, or its restore, every call runs on a fork, so that
+one that is stopped or crashes takes nothing else along. The next process is forked ahead after every such call, and
+the next call finds it ready.
+
+Before that, calls run in one process, as long as repeating them takes no time to speak of and is known to lead to the
+same state: that is how it is rebuilt after a call that was stopped or crashed. A process that was ended to make room
+is rebuilt in the same way. What repeated calls give is compared with the first time, and the session is refused where
+it differs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import weakref
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from elpo_envs.sandbox.base import Capabilities, Execution, Fidelity, Limits, SandboxError, SandboxSnapshot
 from elpo_envs.sandbox.endings import not_repeated, process_ended, process_killed, stopped
-from elpo_envs.sandbox.fork.errands import Errand, errand
+from elpo_envs.sandbox.fork.ahead import ForkedAhead
 from elpo_envs.sandbox.fork.pool import Pool
 from elpo_envs.sandbox.fork.pools import current_pool, lacking_layers, running_pool
 from elpo_envs.sandbox.fork.process import (
@@ -28,16 +32,20 @@ from elpo_envs.sandbox.fork.process import (
     ProcessLostError,
     SessionSettings,
 )
+from elpo_envs.sandbox.fork.repeatable import is_repeatable
 from elpo_envs.sandbox.fork.scratch import FULL
 from elpo_envs.sandbox.fork.waiting import Conversation, drive, drive_async
 from elpo_envs.sandbox.fork.wire import SCRATCH_FULL
 from elpo_envs.sandbox.frames import Reply, UnreadableReplyError, decode_replies
-from elpo_envs.sandbox.history import extend_digest, items_of, pending_reseeds
+from elpo_envs.sandbox.history import extend_digest, pending_reseeds
 
 if TYPE_CHECKING:
     from elpo_envs.sandbox.language import LanguagePolicy
 
 _ATTEMPTS = 3
+# What may have to be repeated after a call that was stopped or crashed: some ten times what a fork takes.
+_REPEATED_S = 0.05
+_REPEATED_CALLS = 128
 _CAPABILITIES = {  # by whether the jail is whole
     isolated: Capabilities(exact=True, isolated=isolated, numpy=True, cheap_snapshot=True) for isolated in (True, False)
 }
@@ -68,12 +76,9 @@ class ForkSandbox:
         self._allowed_imports = None if language is None else language.allowed_imports
         self._isolation_required = isolation_required
         self._state: SandboxSnapshot | None = None
-        self._next: Process | None = None  # forked from the state's process ahead of the next call
-        self._order: Errand | None = None  # to fork that, where nobody has yet
-        self._going_on = False  # whether calls follow each other, so that forking ahead of the next one pays
-        self._anchor: weakref.ref[Process] | None = None  # the process whose state was restored last
-        self._branching = False  # whether it was restored twice in a row, and so perhaps again
-        self._spare: Process | None = None  # forked from it for that
+        self._in_place = False  # whether the next call may run in the process that holds the session
+        self._row = 0  # calls since the session was opened or restored
+        self._ahead = ForkedAhead()
         self._settled: tuple[Limits, SessionSettings] | None = None  # what `_settings` made of which limits
 
     @property
@@ -82,10 +87,9 @@ class ForkSandbox:
 
     def open(self, seed: int) -> None:
         """Start a fresh session, dropping any current one; `seed` is any integer."""
-        self._give_up_next()
+        self._ahead.forget()
         self._state = SandboxSnapshot(int(seed), (), "", self.fidelity)
-        self._going_on = self._branching = False
-        self._anchor = self._spare = None
+        self._in_place, self._row = True, 0
 
     def run(self, code: str) -> Execution:
         """Run `code`; raises only SandboxError, and only if there is no session (`open` was never called)."""
@@ -97,34 +101,32 @@ class ForkSandbox:
 
     def snapshot(self) -> SandboxSnapshot:
         """The session now; costs nothing. Raises SandboxError if there is no session."""
-        return self._opened()
+        state = self._opened()
+        if self._in_place and state.calls:
+            self._in_place = False
+            pool = self._own_pool or running_pool()
+            if pool is not None and (holder := self._held_by(state, pool)) is not None:
+                holder.freeze()
+                self._expect_call(pool, holder)
+        return state
 
     def restore(self, snapshot: SandboxSnapshot, reseed: int | None = None) -> None:
         """Become the session in `snapshot`, of any backend."""
         if snapshot.live is None or self._state is None or snapshot.live is not self._state.live:
-            self._give_up_next()
-        self._settle_next()
-        self._state, self._going_on = snapshot, False
-        if reseed is not None:
-            reseeds = (*snapshot.reseeds, (len(snapshot.calls), int(reseed)))
-            self._state = replace(snapshot, reseeds=reseeds)
+            self._ahead.give_up_next()
+        self._ahead.settle_next()
+        reseeds = snapshot.reseeds if reseed is None else (*snapshot.reseeds, (len(snapshot.calls), int(reseed)))
+        self._state = replace(snapshot, reseeds=reseeds)
+        self._in_place, self._row = not snapshot.calls, 0
         pool = self._own_pool or running_pool()
-        holder = self._held_by(self._state, pool)
-        self._branching = holder is not None and self._anchor is not None and self._anchor() is holder
-        if not self._branching:
-            self._anchor = None if holder is None else weakref.ref(holder)
-            self._spare = None
-        if pool is not None and holder is not None and self._next is None:
-            self._next, self._spare = self._spare, None
-            if self._next is None or not self._next.alive:
-                self._fork_ahead(pool, holder)
+        self._ahead.restored(pool, self._held_by(self._state, pool))
         if pool is not None:
             pool.flush()  # what this made superfluous, if no order to fork said so
 
     def close(self) -> None:
         """End the session. Idempotent; snapshots stay valid."""
-        self._give_up_next()
-        self._state = self._anchor = self._spare = None
+        self._ahead.forget()
+        self._state = None
         if (pool := self._own_pool or running_pool()) is not None:
             pool.flush()
 
@@ -132,14 +134,14 @@ class ForkSandbox:
 
     def _run(self, code: str) -> Conversation[Execution]:
         self._opened()
-        self._settle_next()
+        self._ahead.settle_next()
         failure: SandboxError | None = None
         for _ in range(_ATTEMPTS):
             try:
                 return (yield from self._attempt(code))
             except SandboxError as error:
                 failure = error
-                self._next = None
+                self._ahead.give_up_next()
                 if isinstance(error.__cause__, NeverBornError):
                     break  # it has taken long enough
         return Execution(f"SandboxError: {failure}", "sandbox_failure")
@@ -147,38 +149,37 @@ class ForkSandbox:
     def _attempt(self, code: str) -> Conversation[Execution]:
         pool = self._pool()
         holder = yield from self._rebuild(pool)
-        state, going_on = self._opened(), self._going_on
-        with Pinned(holder):
-            process = self._take_next(pool, holder)
-            try:
-                items: list[str | int] = [*pending_reseeds(state), code]
-                (reply,) = yield from self._exchange(pool, holder, process, state, items)
-            except TimeoutError:
-                execution = stopped(f"{self.limits.wall_s:g} s")
-            except ProcessLostError as lost:
-                execution = self._explain(pool, process, lost)
-            except BaseException:
-                self._next = None
-                del process
-                pool.flush()
-                raise
-            else:
-                digest = extend_digest(state.digest, [reply])
-                pool.keep(process)
-                calls = (*state.calls, code)
-                self._state = SandboxSnapshot(state.seed, calls, digest, state.fidelity, state.reseeds, process)
-                if going_on and self._next is None:
-                    self._order = errand(partial(self._fork_ahead, pool, process))  # nobody waits for that
-                return Execution(*reply)
-            self._next = None  # it would have been forked from the process that is given up
-            del process
-            pool.flush()
-            if holder is not None:
-                self._fork_ahead(pool, holder)
-            return execution
+        process = self._process_for(pool, holder)
+        try:
+            reply, after = yield from self._advance(pool, holder, process, self._opened(), code)
+        except TimeoutError:
+            execution = stopped(f"{self.limits.wall_s:g} s")
+        except ProcessLostError as lost:
+            execution = self._explain(pool, process, lost)
+        except BaseException:
+            self._ahead.give_up_next()
+            pool.drop(process)
+            raise
+        else:
+            self._state = after
+            self._in_place = self._in_place and self._may_go_on(pool, process, after)
+            if not self._in_place:
+                process.freeze()
+                self._expect_call(pool, process)
+            return Execution(*reply)
+        self._ahead.give_up_next()  # it would have been forked from the process that is given up
+        pool.drop(process)
+        if process is holder:
+            with contextlib.suppress(SandboxError):  # the next call will tell
+                yield from self._rebuild(pool)
+        elif holder is not None:
+            self._ahead.fork_next(pool, holder)
+        return execution
 
     def _explain(self, pool: Pool, process: Process, lost: ProcessLostError) -> Execution:
         """What to say of a process that was lost; raises SandboxError if the code is not to blame."""
+        if not process.alive:
+            raise SandboxError("the session's process was ended to make room for others") from lost
         ending = pool.end(process)
         if ending.exit_code is None or isinstance(lost, NotBornError):
             if ending.no_room:
@@ -190,10 +191,15 @@ class ForkSandbox:
             return process_killed(FULL)
         return process_ended(ending.exit_code, ending.why or str(lost), self.limits)
 
-    def _exchange(
-        self, pool: Pool, holder: Process | None, process: Process, state: SandboxSnapshot, items: list[str | int]
-    ) -> Conversation[list[Reply]]:
-        """Have `process`, forked from `holder`, run the items, the last of which is a call."""
+    def _advance(
+        self, pool: Pool, holder: Process | None, process: Process, state: SandboxSnapshot, code: str
+    ) -> Conversation[tuple[Reply, SandboxSnapshot]]:
+        """Run `code` in the session `state`, held by `holder`, in `process`: what it gave, and the session then.
+
+        Raises:
+            TimeoutError: it took too long; the process is of no use any more.
+            ProcessLostError: so it is, for another reason.
+        """
         limits = self.limits
         settings = None
         if holder is None:  # the first process of a session
@@ -202,20 +208,38 @@ class ForkSandbox:
                 "output_chars": limits.output_chars,
                 "allowed_imports": self._allowed_imports,
             }
-        payload = json.dumps({"settings": settings, "items": items}).encode()
+        payload = json.dumps({"settings": settings, "items": [*pending_reseeds(state), code]}).encode()
 
         def meanwhile() -> None:
-            if not self._going_on:
-                self._fork_spare(pool)
-            elif process.awaited and pool.counts_forks:  # else an order to a process at work would be early
-                self._fork_ahead(pool, process)
+            if not self._row:
+                self._ahead.fork_spare(pool)
+            elif not self._in_place and process.awaited and pool.counts_forks:
+                self._ahead.fork_next(pool, process)  # else an order to a process at work would be early
 
-        frame = yield from process.exchange(payload, limits.wall_s, meanwhile)
-        self._going_on = True
-        try:
-            return decode_replies(frame, 1, limits.output_chars)
-        except UnreadableReplyError as error:
-            raise ProcessLostError(str(error)) from error
+        with Pinned(holder):
+            frame = yield from process.exchange(payload, limits.wall_s, meanwhile)
+            self._row += 1
+            try:
+                (reply,) = decode_replies(frame, 1, limits.output_chars)
+            except UnreadableReplyError as error:
+                raise ProcessLostError(str(error)) from error
+            pool.keep(process)
+        digest = extend_digest(state.digest, [reply])
+        return reply, SandboxSnapshot(state.seed, (*state.calls, code), digest, state.fidelity, state.reseeds, process)
+
+    def _may_go_on(self, pool: Pool, process: Process, state: SandboxSnapshot) -> bool:
+        """Whether `process`, which holds `state`, may serve one more call, that could be its end."""
+        return (
+            process.served_s < _REPEATED_S
+            and len(state.calls) < _REPEATED_CALLS
+            and is_repeatable(state.calls[-1])
+            and pool.counts_forks  # a jail that does so has no threads either, which would go on between calls
+        )
+
+    def _expect_call(self, pool: Pool, process: Process) -> None:
+        """Have the next process forked from the one that holds the session, if calls come in a row."""
+        if self._row > 1 and not self._ahead.has_next:
+            self._ahead.order_next(pool, process)
 
     # --- processes ------------------------------------------------------------------------------------------
 
@@ -246,45 +270,21 @@ class ForkSandbox:
             self._settled = limits, settings
         return self._settled[1]
 
-    def _fork(self, pool: Pool, parent: Process | None) -> Process:
-        if parent is not None:
-            pool.touch(parent)
-        return pool.fork(parent, self._settings())
+    def _process_for(self, pool: Pool, holder: Process | None) -> Process:
+        """Where the next call is to run: in the process that holds the session, or on a fork of it.
 
-    def _fork_ahead(self, pool: Pool, parent: Process) -> None:
-        """Have the next process forked as soon as `parent` is frozen, so that the next call finds it ready."""
-        self._next = self._fork_early(pool, parent)
-
-    def _fork_spare(self, pool: Pool) -> None:
-        """Have another process forked for one more branch from the state that was restored again and again."""
-        anchor = None if self._anchor is None else self._anchor()
-        if self._branching and self._spare is None and anchor is not None:
-            self._spare = self._fork_early(pool, anchor)
-
-    def _fork_early(self, pool: Pool, parent: Process) -> Process | None:
-        """None where that fails: the call that needs the process will see."""
-        try:
-            return self._fork(pool, parent)
-        except SandboxError:
-            return None
-
-    def _settle_next(self) -> None:
-        """Have `_next` forked, if that was to be done and nobody has got to it."""
-        order, self._order = self._order, None
-        if order is not None:
-            order.finish()
-
-    def _give_up_next(self) -> None:
-        order, self._order = self._order, None
-        if order is not None:
-            order.cancel()
-        self._next = None
-
-    def _take_next(self, pool: Pool, holder: Process | None) -> Process:
-        """The process for the next call: the one forked ahead, or a new one."""
-        process, self._next = self._next, None
-        if process is None or not process.alive or not pool.owns(process):
-            process = self._fork(pool, holder)
+        Raises SandboxError if there can be no such process.
+        """
+        if self._in_place and holder is not None:
+            if not holder.is_quiet():
+                pool.drop(holder)
+                raise SandboxError("the session's process ended between two calls")
+            return holder
+        process = self._ahead.take_next(pool)
+        if process is None:
+            if holder is not None:
+                pool.touch(holder)
+            process = pool.fork(holder, self._settings())
         return process
 
     def _rebuild(self, pool: Pool) -> Conversation[Process | None]:
@@ -296,29 +296,26 @@ class ForkSandbox:
         holder = self._held_by(target, pool)
         if holder is not None or not target.calls:
             return holder
-        self._next = None
+        self._ahead.give_up_next()
         state = SandboxSnapshot(target.seed, (), "", self.fidelity)
-        pending: list[str | int] = []
-        for item in items_of(target):
-            pending.append(item)
-            if isinstance(item, str):
-                state = yield from self._repeat(pool, state, pending)
-                pending = []
+        for n, code in enumerate(target.calls):
+            state = replace(state, reseeds=tuple(reseed for reseed in target.reseeds if reseed[0] <= n))
+            state = yield from self._repeat(pool, state, code)
         if state.digest != target.digest:
             raise SandboxError(not_repeated(len(target.calls)))
         self._state = replace(target, live=state.live)
         if (holder := self._held_by(self._state, pool)) is None:
             raise SandboxError("the session's process was ended to make room for others")
+        if not self._in_place:
+            holder.freeze()
         return holder
 
-    def _repeat(self, pool: Pool, state: SandboxSnapshot, items: list[str | int]) -> Conversation[SandboxSnapshot]:
-        """One step of a rebuild: the session after `items`, the last of which is a call."""
-        holder = state.live
-        with Pinned(holder):
-            process = self._take_next(pool, holder)
-            try:
-                replies = yield from self._exchange(pool, holder, process, state, items)
-            except (TimeoutError, ProcessLostError) as error:
-                raise SandboxError(f"the session's calls could not be repeated: {error!r}") from error
-            pool.keep(process)
-            return replace(state, digest=extend_digest(state.digest, replies), live=process)
+    def _repeat(self, pool: Pool, state: SandboxSnapshot, code: str) -> Conversation[SandboxSnapshot]:
+        """One step of a rebuild: the session `state` after `code`."""
+        holder = self._held_by(state, pool)
+        process = self._process_for(pool, holder)
+        try:
+            return (yield from self._advance(pool, holder, process, state, code))[1]
+        except (TimeoutError, ProcessLostError) as error:
+            pool.drop(process)
+            raise SandboxError(f"the session's calls could not be repeated: {error!r}") from error
