@@ -6,6 +6,7 @@ surrounds them (the prompt, the tool feedback, the frame of the next turn) comes
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -65,7 +66,10 @@ class ChatCodec:
             raise ValueError("the tokenizer has no chat template; set tokenizer.chat_template")
         self._tokenizer = tokenizer
         self._special = _special_tokens(tokenizer)
-        self._feedback: dict[str, tuple[int, ...]] = {}  # rollouts of one prompt mostly see the same results
+        # Rollouts of one prompt mostly see the same results.
+        self._feedback: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._tools: list[ToolSchema] = []  # those seen last, which mostly come again, and their text
+        self._tools_text = "[]"
         self.end_of_turn_id = self._find_end_of_turn()
         stops = {self.end_of_turn_id, tokenizer.eos_token_id}
         eos = getattr(generation_config, "eos_token_id", None)
@@ -115,7 +119,10 @@ class ChatCodec:
         if not messages_new or any(m["role"] == "assistant" for m in messages_new):
             roles = [m["role"] for m in messages_new]
             raise ValueError(f"messages_new has the roles {roles}; give at least one, none of the assistant")
-        key = repr([[dict(m) for m in messages_new], [dict(t) for t in tools]])
+        if list(tools) != self._tools:
+            self._tools = copy.deepcopy(list(tools))
+            self._tools_text = repr([dict(t) for t in tools])
+        key = repr([dict(m) for m in messages_new]), self._tools_text
         ids = self._feedback.get(key)
         if ids is None:
             ids = self._feedback_ids(messages_new, tools)
