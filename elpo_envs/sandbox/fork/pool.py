@@ -34,7 +34,7 @@ _ANSWER_S = 30.0
 _END_S = 10.0
 _MANY = 8
 _PROCESSES = 800  # at about 3 MiB each, page tables included: a large search and its trainer stay below 4 GiB
-_UNMEASURED = 4  # frozen processes whose memory is not counted yet, since that takes as long as a short call
+_UNMEASURED = 2  # processes whose memory is not counted anew yet, since that takes as long as a short call
 _MUCH_MEMORY = 32 << 20
 
 _ids = itertools.count(TEMPLATE + 1)  # of all pools, so that a process of one is never taken for one of another
@@ -136,8 +136,8 @@ class Pool:
         self._condemned: deque[int] = deque()
         self._living: dict[int, _Reference] = {}  # least recently used first
         self._waiting: dict[int, _Reference] = {}  # those of them that hold no state yet
-        self._memory: dict[int, int] = {}  # bytes of frozen processes
-        self._unmeasured: deque[weakref.ref[Process]] = deque()
+        self._memory: dict[int, int] = {}  # bytes of processes that hold a state
+        self._unmeasured: dict[int, _Reference] = {}  # those whose memory has changed since, longest ago first
         self._root = str(Path(tempfile.mkdtemp(prefix="elpo-sandbox-")).resolve())
         self._socket, theirs = pair()
         options = json.dumps({"preload": list(preload), "disabled": sorted(disabled)})
@@ -229,8 +229,9 @@ class Pool:
     def keep(self, process: Process) -> None:
         """Note that `process` holds a state now, and for its memory to be counted before one of the next forks."""
         self._waiting.pop(process.id, None)
-        self._unmeasured.append(weakref.ref(process))
         self.touch(process)
+        if (reference := self._living.get(process.id)) is not None:
+            self._unmeasured[process.id] = self._unmeasured.pop(process.id, reference)
 
     def end(self, process: Process) -> Ending:
         """End a process, unless it has ended by itself.
@@ -292,9 +293,10 @@ class Pool:
 
     def _make_room(self) -> None:
         """End what was used longest ago until one more process fits."""
-        while len(self._unmeasured) > _UNMEASURED:
-            if (process := self._unmeasured.popleft()()) is not None and process.alive:
-                self._memory[process.id] = process.measure()
+        for number in list(self._unmeasured)[:-_UNMEASURED]:
+            reference = self._unmeasured.pop(number, None)
+            if reference is not None and (process := reference()) is not None and process.alive:
+                self._memory[number] = process.measure()
         while len(self._living) >= self.cap.processes:
             if not self._end_oldest():
                 return
@@ -334,6 +336,7 @@ class Pool:
             connection.close()
         memory = self._memory.pop(number, 0)
         self._waiting.pop(number, None)
+        self._unmeasured.pop(number, None)
         if self._living.pop(number, None) is not None and self.owner == os.getpid():
             self._condemned.append(number)
             if memory > _MUCH_MEMORY or len(self._condemned) > _MANY:
