@@ -41,7 +41,7 @@ def raising_terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-class _Held:
+class Held:
     """The signals that came while they were held back, and what to do at the first."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class _Held:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[_Held]:
+def uninterrupted() -> Iterator[Held]:
     """Hold SIGINT back until the block is done, and SIGTERM where it is to raise `Terminated`; then they have their
     usual effects. A second SIGTERM is not held back.
 
@@ -75,15 +75,15 @@ def uninterrupted() -> Iterator[_Held]:
     this does nothing.
     """
     handler = signal.getsignal(signal.SIGTERM)
-    ours = isinstance(handler, _Terminate) or isinstance(getattr(handler, "__self__", None), _Held)
+    ours = isinstance(handler, _Terminate) or isinstance(getattr(handler, "__self__", None), Held)
     interrupts = [signal.SIGINT] if callable(signal.getsignal(signal.SIGINT)) else []
     with _holding(*interrupts, *([signal.SIGTERM] if ours else [])) as held:
         yield held
 
 
 @contextmanager
-def _holding(*numbers: signal.Signals) -> Iterator[_Held]:
-    held = _Held()
+def _holding(*numbers: signal.Signals) -> Iterator[Held]:
+    held = Held()
     if not _in_main_thread():
         yield held
         return

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from _fork_watch import children, wait_until
 from _ranks_program import CASES, run_config
 from _runs import REPOSITORY, Silent, environment, metrics, micro, records, summary
 from hypothesis import given
@@ -30,8 +34,12 @@ SAME_SLOW = ("sharded", "replicated packed", "sharded recomputed")
 HALF = ("sharded half", "replicated half")
 
 
+def torchrun_command(ranks: int, *args: str) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), *args]
+
+
 def torchrun(ranks: int, *args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), *args]
+    command = torchrun_command(ranks, *args)
     path = {"PYTHONPATH": str(REPOSITORY / "tests"), **(env or {})}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=240, env=environment(path), cwd=REPOSITORY, check=False
@@ -250,3 +258,36 @@ def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     assert ALONE.device("cuda:1") == "cuda:1"
     with pytest.raises(ValueError, match=r"model\.device='cuda:1' is one device for 4 ranks"):
         Ranks(3, 4).device("cuda:1")
+
+
+def trained_updates(folder: Path) -> list[int]:
+    logged = folder / "metrics.jsonl"
+    lines = logged.read_text().splitlines() if logged.exists() else []
+    return [line["update"] for line in map(json.loads, lines) if line["kind"] == "train"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", ["all", "one"])
+def test_ranks_that_are_told_to_end_save_together(tmp_path: Path, told: str) -> None:
+    folder, updates = tmp_path / "run", 12
+    config = replace(run_config(folder), updates=updates, checkpoint_every=updates, cold_start=ColdStartConfig())
+    write_config(tmp_path / "run.yaml", config)
+    train = ("-m", "elpo_agent.cli.main", "train")
+    with subprocess.Popen(
+        torchrun_command(2, *train, "--config", str(tmp_path / "run.yaml")),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment({}),
+        cwd=REPOSITORY,
+    ) as process:
+        assert wait_until(lambda: len(trained_updates(folder)) >= 2, 120)
+        ranks = children(process.pid)
+        assert len(ranks) == 2
+        os.kill(process.pid if told == "all" else ranks[1], signal.SIGTERM)
+        said = process.communicate(timeout=120)[1]
+    done = len(trained_updates(folder))
+    assert 2 <= done < updates
+    assert said.count(f"terminated; update {done} is saved, continue with: elpo train") == 1, said
+    resumed = torchrun(2, *train, "--output", str(folder), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert trained_updates(folder) == list(range(1, updates + 1))

@@ -63,9 +63,13 @@ def run(argv: Sequence[str]) -> int:
         with raising_terminated(), launched() as ranks, TerminalDisplay(console) as display:
             summary = Trainer(config, display, resume=flags["resume"], ranks=ranks).run()
     except Terminated:
+        if launched_rank():
+            return 0
         print(f"terminated{_how_to_go_on(config)}", file=sys.stderr)
         return 0
     except KeyboardInterrupt:
+        if launched_rank():
+            return 130
         print(f"interrupted{_how_to_go_on(config)}", file=sys.stderr)
         return 130
     except _IN_VAIN as error:

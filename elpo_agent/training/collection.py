@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from elpo_agent.rollout.runner import Runner, TaskRef, tree_metrics
 from elpo_agent.training.config import EnvConfig, RolloutConfig, TrainConfig
 from elpo_agent.training.ranks import ALONE, Ranks
 from elpo_agent.training.session import Session, env_factory
+from elpo_agent.training.stopping import Stopping
 from elpo_agent.training.tasks import task_indices
 from elpo_agent.tree import RolloutTree
 
@@ -57,13 +59,20 @@ class Collector:
         tasks: how many there are, None where endless.
         ranks: each rolls out a part of the prompts with its own engine, and gets what the others made. Which rank
             a prompt falls to changes nothing of what is drawn for it.
+        stopping: how these ranks end together; None where they do not.
     """
 
     def __init__(
-        self, session: Session, config: TrainConfig, algorithm: Algorithm, tasks: int | None, ranks: Ranks = ALONE
+        self,
+        session: Session,
+        config: TrainConfig,
+        algorithm: Algorithm,
+        tasks: int | None,
+        ranks: Ranks = ALONE,
+        stopping: Stopping | None = None,
     ) -> None:
         self._session, self._config, self._algorithm, self._tasks = session, config, algorithm, tasks
-        self._ranks = ranks
+        self._ranks, self._stopping = ranks, stopping or Stopping(ranks)
         self._stack = ExitStack()
         self._runner: Runner | None = None
         self._env: EnvConfig | None = None
@@ -89,7 +98,7 @@ class Collector:
             used: prompts that earlier updates took.
         """
         runner = self._runner_for(update)
-        rounds = _Rounds(runner, self._config, self._algorithm, self._tasks, update, used, self._ranks)
+        rounds = _Rounds(runner, self._config, self._algorithm, self._tasks, update, used, self._ranks, self._stopping)
         selection, prompts = self._algorithm.selection, self._config.rollout.prompts
         n_total = self._algorithm.strategy.n_total
         budget = prompts * (selection.n_total or n_total)
@@ -135,8 +144,9 @@ class _Rounds:
         update: int,
         used: int,
         ranks: Ranks,
+        stopping: Stopping,
     ) -> None:
-        self._ranks = ranks
+        self._ranks, self._stopping = ranks, stopping
         self.pairs: list[Pair] = []
         self.spent = 0
         self.last_spent = 0
@@ -147,7 +157,7 @@ class _Rounds:
 
     def run(self, budgets: Sequence[int]) -> int:
         """Grow a tree with each number of rollouts; returns the rollouts completed, 0 where a limit allows none."""
-        seconds = self._ranks.of_first(time.monotonic() - self._began)
+        seconds = self._stopping.gathered(time.monotonic() - self._began)[0]
         limits = remaining(self._config.rollout, self.pairs, len(budgets), seconds)
         self.last_spent = 0
         if limits is None:
@@ -156,14 +166,20 @@ class _Rounds:
         key = [config.seed, 3, self._update] + ([self._number] if self._number else [])
         indices = task_indices(self._used + len(self.pairs), len(budgets), self._tasks, config.seed)
         own = owned(indices, self._ranks)
-        grown = self._runner.run(
-            self._strategy,
-            [TaskRef(indices[i]) for i in own],
-            int(np.random.SeedSequence(key).generate_state(1)[0]),
-            limits=limits,
-            rollouts=[budgets[i] for i in own],
-        )
-        parts = self._ranks.gathered(list(zip(own, grown, strict=True)))
+        self._stopping.break_off(self._runner.cancel)
+        try:
+            grown = self._runner.run(
+                self._strategy,
+                [TaskRef(indices[i]) for i in own],
+                int(np.random.SeedSequence(key).generate_state(1)[0]),
+                limits=limits,
+                rollouts=[budgets[i] for i in own],
+            )
+        except asyncio.CancelledError:
+            if not self._stopping.asked:
+                raise
+            grown, own = [], []  # of no use any more
+        parts = self._stopping.gathered(list(zip(own, grown, strict=True)))
         new = [pair for _, pair in sorted((p for part in parts for p in part), key=lambda p: p[0])]
         self._number += 1
         self.pairs += new

@@ -46,6 +46,7 @@ from elpo_agent.training.run_folder import RunFolder
 from elpo_agent.training.saved_config import settings
 from elpo_agent.training.session import Session, env_factory, task_count
 from elpo_agent.training.spending import advanced, update_figures
+from elpo_agent.training.stopping import Stopping
 from elpo_agent.training.trackers import TensorBoardTracker, Tracker, WandbTracker
 
 
@@ -84,8 +85,8 @@ class Trainer:
         config: everything about it.
         display: shows progress.
         resume: continue the run in the output folder instead of starting one.
-        ranks: the processes that make the run together, each of which runs a trainer of its own. The first one writes,
-            and nothing is saved when a run is broken off, as the others may be elsewhere.
+        ranks: the processes that make the run together, each of which runs a trainer of its own. The first one writes.
+            An interrupt of one ends all, as soon as they talk to each other; where one fails, nothing more is saved.
 
     Raises:
         RunFolderError: the folder holds a run and `resume` is off, or it holds none and `resume` is on, or another
@@ -100,7 +101,7 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, display: Display, *, resume: bool = False, ranks: Ranks = ALONE) -> None:
-        self.ranks = ranks
+        self.ranks, self.stopping = ranks, Stopping(ranks)
         if config.rollout.ahead and not ranks.alone:
             raise ValueError(f"rollout.ahead=True runs on one rank, not on {ranks.size}; set it to False")
         self.config = config
@@ -176,8 +177,12 @@ class Trainer:
         if checkpoint is not None:
             self._random = load_random(checkpoint) or random_states()
             restore_random_states(self._random)
-        rollouts = self._ahead or Collector(session, self.config, self.algorithm, tasks, self.ranks)
-        with rollouts as collector, self._saving_at_the_end(folder, learner):
+        rollouts = self._ahead or Collector(session, self.config, self.algorithm, tasks, self.ranks, self.stopping)
+        with (
+            rollouts as collector,
+            self.stopping.watching(),
+            self._saving_at_the_end(folder, learner),
+        ):
             self._train(session, learner, folder, collector, eval_tasks)
         self._evaluate(session, folder, "after", eval_tasks)
         return self._finish(session, folder)
@@ -335,7 +340,8 @@ class Trainer:
         except BaseException as error:
             # Rollouts that are made ahead are made again with the weights that they were begun with.
             again = self._ahead is None or self._ahead.update == self.state.update
-            if self.ranks.alone and self._whole and again and self.state.update > self._saved:
+            together = self.ranks.alone or self.stopping.agreed
+            if together and self._whole and again and self.state.update > self._saved:
                 try:
                     self._save(folder, learner)
                 except Exception as another:
@@ -348,6 +354,7 @@ class Trainer:
         if not self.ranks.leads:
             for part in (learner.weights, learner):
                 part.state_dict()  # the first rank asks for this one's share of it
+            self._saved = self.state.update
             return
         folder.sync()
         save_checkpoint(
