@@ -113,6 +113,7 @@ def test_what_a_session_forked_itself_ends_with_the_pool() -> None:
             sandbox = ForkSandbox(Limits(wall_s=1.0), pool)
             sandbox.open(1)
             assert sandbox.run("1").text == "1"
+            sandbox.snapshot()  # so that forks of it are ordered
             before = len(family(launcher))
             if sandbox.run(code).text == "'forked'":
                 break
@@ -132,6 +133,7 @@ def test_a_fork_that_does_not_say_who_it_is_is_ended_with_its_session() -> None:
         sandbox = ForkSandbox(pool=field.pool)
         sandbox.open(1)
         sandbox.run("1")
+        sandbox.snapshot()  # so that forks of it are ordered
         assert sandbox.run(code).text == "'forked'"
         assert wait_until(lambda: len(field.family()) <= before, seconds=60.0)
         sandbox.close()
