@@ -156,6 +156,32 @@ def test_walkers_that_are_cancelled_leave_their_room() -> None:
     assert [[r.prefix_ids[0] - 97 for r in batch] for batch in policy.batches] == [[0], [2], [3]]
 
 
+def test_who_is_cancelled_the_moment_there_is_room_is_not_let_in() -> None:
+    """At whichever trip round the event loop that is."""
+
+    async def main(trips: int) -> None:
+        problems: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        batcher = Batcher(ScriptedPolicy(), patience_s=20, max_walkers=1)
+        inside: list[int] = []
+
+        async def walk(key: int) -> None:
+            async with batcher.admitted((key,)):
+                inside.append(key)
+                await batcher.sample((key,), request("a"))
+
+        tasks = [asyncio.create_task(walk(key)) for key in range(3)]
+        for _ in range(trips):
+            await asyncio.sleep(0)
+        tasks[1].cancel()
+        await asyncio.wait(tasks, timeout=20)
+        assert all(task.done() for task in tasks) and inside in ([0, 2], [0, 1, 2])
+        assert problems == []
+
+    for trips in range(1, 70):
+        asyncio.run(main(trips))
+
+
 # ---------------------------------------------------------------- seen from the runner
 
 

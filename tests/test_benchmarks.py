@@ -115,6 +115,15 @@ def test_rollout_tree(tmp_path: Path) -> None:
     assert median["largest batch: grpo"] == report["settings"]["prompts"] * report["settings"]["n_total"]
 
 
+def test_batching(tmp_path: Path) -> None:
+    report = quick("batching", tmp_path)
+    for group in ("grpo, 1 call in 10 takes 0.1 s", "grpo, even tools"):
+        median = {row["name"]: row["median"] for row in report["rows"] if row["group"] == group}
+        for batching in ("rounds", "continuous"):
+            assert median[f"rollouts/s: {batching}"] > 0.0
+            assert 0.0 < median[f"fill: {batching}"] <= 1.0
+
+
 def test_strategies(tmp_path: Path) -> None:
     report = quick("strategies", tmp_path)
     for name in ("grpo", "elpo"):

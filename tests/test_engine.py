@@ -225,11 +225,11 @@ def test_global_generators_and_train_mode_are_left_alone() -> None:
 
 
 def test_long_prefills_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    from elpo_agent.engines import transformers_engine
+    from elpo_agent.engines import cached_forward, decode_loop
 
-    monkeypatch.setattr(transformers_engine, "_PREFILL_COLUMNS", 7)
-    monkeypatch.setattr(transformers_engine, "_PREFILL_TOKENS", 40)
-    monkeypatch.setattr(transformers_engine, "_DECODE_ROOM", 2)  # the batch has to grow while decoding
+    monkeypatch.setattr(cached_forward, "_PREFILL_COLUMNS", 7)
+    monkeypatch.setattr(cached_forward, "_PREFILL_TOKENS", 40)
+    monkeypatch.setattr(decode_loop, "_DECODE_ROOM", 2)  # the batch has to grow while decoding
     model = build("qwen3")
     policy = policy_of(model)
     requests = [SampleRequest(random_prefix(n, n), 1, n, 20) for n in (30, 12, 19, 1, 17, 40)]

@@ -218,6 +218,7 @@ def _runner(config: EvalRunConfig, make_env: Callable[[], gym.Env[str, str]]) ->
             max_envs=max(config.rollout.tool_threads, active),
             max_active=config.rollout.max_active,
             patience_s=config.rollout.patience_s,
+            batching=config.rollout.batching,
         ) as runner,
     ):
         yield runner

@@ -47,6 +47,11 @@ class KVBatch(Cache):  # type: ignore[misc]
         self._width = 0
 
     @property
+    def rows(self) -> int:
+        """Rows that there is room for."""
+        return int(self.kv.shape[2])
+
+    @property
     def width(self) -> int:
         """Tokens that fit in a row."""
         return int(self.kv.shape[-2]) - 1
@@ -57,14 +62,21 @@ class KVBatch(Cache):  # type: ignore[misc]
         self.kv = torch.zeros((s.layers, 2, rows, s.heads, width + 1, s.head_dim), dtype=s.dtype, device=self._device)
         self.mask = torch.full((rows, width + 1), torch.finfo(s.dtype).min, dtype=s.dtype, device=self._device)
 
-    def reserve(self, width: int, rows: int) -> None:
-        """Make room for `width` tokens, keeping the first `rows` rows; no-op when they fit."""
-        if width <= self.width:
+    def reserve(self, width: int, keep: int, rows: int) -> None:
+        """Make room for `rows` rows of `width` tokens, keeping the first `keep` rows; no-op when they fit.
+
+        Where `width` does not fit, there is room for `rows` rows afterwards and no more.
+        """
+        if width <= self.width and rows <= self.rows:
             return
         kv, mask, used = self.kv, self.mask, self.width
-        self._allocate(rows, max(width, used + _GROWTH, used * 5 // 4))
-        self.kv[:, :, :, :, :used] = kv[:, :, :rows, :, :used]
-        self.mask[:, :used] = mask[:rows, :used]
+        self._allocate(rows, used if width <= used else max(width, used + _GROWTH, used * 5 // 4))
+        self.kv[:, :, :keep, :, :used] = kv[:, :, :keep, :, :used]
+        self.mask[:keep, :used] = mask[:keep, :used]
+
+    def hide(self, rows: slice) -> None:
+        """Begin anew with rows: nothing in them is attended to."""
+        self.mask[rows].fill_(torch.finfo(self._shape.dtype).min)
 
     def load(self, row: int, pieces: Sequence[Tensor]) -> None:
         """Fill a row from its first column with pieces of (layers, 2, heads, tokens, head_dim)."""

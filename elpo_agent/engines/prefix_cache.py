@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -27,11 +29,20 @@ def _common(a: tuple[int, ...], b: tuple[int, ...], start: int, limit: int) -> i
     return next(i for i in range(n) if a[i] != b[start + i])
 
 
+def _shared(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """How many leading tokens two sequences have in common."""
+    return _common(a, b, 0, len(b))
+
+
 class PrefixCache:
     """Keys and values keyed by the exact token ids that produced them.
 
     A causal model's keys and values at a position depend only on the tokens up to it, so any cached prefix
     can be reused at any cut. Tokens that several sequences share are held once.
+
+    Whoever will ask for what follows a prefix says so with `hold`, and with `release` that it is over: then the
+    prefix goes, with everything that begins with it, but for what other held prefixes have in common with it.
+    Holding keeps nothing from `evict`, and `clear` leaves the holds as they are.
 
     Args:
         max_tokens: bound on the tokens held after `evict`; least recently used runs go first. >= 0.
@@ -44,6 +55,7 @@ class PrefixCache:
         self.tokens = 0
         self._clock = 0
         self._root: dict[int, _Edge] = {}
+        self._held: Counter[tuple[int, ...]] = Counter()
 
     def match(self, ids: tuple[int, ...], limit: int) -> tuple[int, list[Tensor]]:
         """The longest cached prefix of `ids[:limit]`: its length, and its keys and values in pieces."""
@@ -104,6 +116,74 @@ class PrefixCache:
             self.tokens -= len(edge.ids)
             if edge.parent is not None and not siblings:
                 heapq.heappush(leaves, (edge.parent.used, id(edge.parent), edge.parent))
+
+    def hold(self, ids: tuple[int, ...]) -> None:
+        """Somebody needs what begins with `ids`, cached by now or not."""
+        self._held[ids] += 1
+
+    def release(self, ids: tuple[int, ...]) -> None:
+        """Take back a `hold`; after the last one of `ids`, drop what nobody needs of what begins with them.
+
+        Kept of that is what is, begins with, or is the beginning of another held prefix. Sequences that share only a
+        part of `ids` stay with that part, held or not.
+
+        Raises:
+            ValueError: `ids` are not held.
+        """
+        if not self._held[ids]:
+            raise ValueError(f"a prefix of {len(ids)} tokens is released that is not held; hold it first")
+        self._held[ids] -= 1
+        if self._held[ids]:
+            return
+        del self._held[ids]
+        shared = [_shared(held, ids) for held in self._held]
+        if any(n == len(held) for n, held in zip(shared, self._held, strict=True)):
+            return  # `ids` begin with a held prefix
+        path: list[_Edge] = []
+        depth, children = 0, self._root
+        while depth < len(ids) and (edge := children.get(ids[depth])) is not None:
+            n = _common(edge.ids, ids, depth, len(ids))
+            depth += n
+            if n < len(edge.ids):
+                if depth < len(ids):
+                    return  # somebody else's run goes on where these ids were, which are not here any more
+                edge = self._split(edge, n)
+            path.append(edge)
+            children = edge.children
+        if depth == len(ids) and depth:
+            self._prune(children, [held[depth:] for held in self._held if held[:depth] == ids])
+        while path and not path[-1].children and depth > max(shared, default=0):
+            edge = path.pop()
+            kept = max(0, max(shared, default=0) - (depth - len(edge.ids)))
+            depth -= len(edge.ids)
+            self._cut(edge, kept)
+
+    def _prune(self, children: dict[int, _Edge], held: Sequence[tuple[int, ...]]) -> None:
+        """Drop from below a node all that is neither beginning nor continuation of one of `held`, none of them ()."""
+        for edge in list(children.values()):
+            common = [_shared(ids, edge.ids) for ids in held]
+            if any(n == len(ids) for n, ids in zip(common, held, strict=True)):
+                continue
+            longest = max(common, default=0)
+            if longest == len(edge.ids):
+                self._prune(edge.children, [ids[longest:] for ids in held if ids[:longest] == edge.ids])
+                continue
+            below = list(edge.children.values())
+            edge.children = {}
+            while below:
+                gone = below.pop()
+                below.extend(gone.children.values())
+                self.tokens -= len(gone.ids)
+            self._cut(edge, longest)
+
+    def _cut(self, edge: _Edge, keep: int) -> None:
+        """Shorten a run without children to its first `keep` tokens; drop it where that is none."""
+        self.tokens -= len(edge.ids) - keep
+        if keep:
+            edge.ids, edge.kv = edge.ids[:keep], edge.kv[..., :keep, :].clone()
+        else:
+            siblings = self._root if edge.parent is None else edge.parent.children
+            del siblings[edge.ids[0]]
 
     def clear(self) -> None:
         """Forget everything."""

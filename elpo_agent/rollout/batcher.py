@@ -5,29 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
 
 from elpo_agent.policy import Policy, SampledTurn, SampleRequest
 from elpo_agent.rollout.budget import Account
+from elpo_agent.rollout.waiting import Waiting, WalkerKey, check_turns, reserve
 
 # Trips round the event loop between "everybody waits" and the call. Coroutines that were just woken, and
 # those that they wake in turn, get to say what they want; a strategy nests a few tasks at most.
 _SETTLE = 16
-
-WalkerKey = tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    key: WalkerKey
-    request: SampleRequest
-    answer: asyncio.Future[list[SampledTurn]]
-    tokens: Account
-
-    @property
-    def prepaid(self) -> int:
-        """Tokens that the request takes at most."""
-        return self.request.n * self.request.max_new_tokens
 
 
 class Batcher:
@@ -66,7 +51,7 @@ class Batcher:
         self.batch_sizes: list[int] = []
         self._wake = wake
         self._live = 0
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._changes = 0
         self._settling = False
         self._deadline = 0.0  # when the missing walkers are no longer waited for
@@ -132,7 +117,7 @@ class Batcher:
             BaseException: whatever the policy raised, for everybody in the batch.
         """
         answer: asyncio.Future[list[SampledTurn]] = asyncio.get_running_loop().create_future()
-        entry = _Waiting(key, request, answer, Account(None) if tokens is None else tokens)
+        entry = Waiting(key, request, answer, Account(None) if tokens is None else tokens)
         self._waiting.append(entry)
         self._changed()
         try:
@@ -186,7 +171,8 @@ class Batcher:
         """Let in as many as there is room for, all others waiting; whether there were any."""
         if self._max_walkers is None:
             return False
-        places = sorted(self._parked)[: self._max_walkers - self._admitted]
+        waiting = [key for key, place in self._parked.items() if not place.done()]  # the others were just cancelled
+        places = sorted(waiting)[: self._max_walkers - self._admitted]
         for key in places:
             place = self._parked.pop(key)
             self._admitted += 1
@@ -203,35 +189,14 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch, put_off = self._reserve([w for w in batch if not w.answer.done()])
+        batch, put_off = reserve([w for w in batch if not w.answer.done()])
         if batch:
             self._serve(batch)
         if put_off:
             self._waiting += put_off
             self._changed()
 
-    def _reserve(self, batch: Sequence[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
-        """The requests that can be served now, as far as their tokens reach, and those that must wait for others."""
-        served: list[_Waiting] = []
-        put_off: list[_Waiting] = []
-        for w in batch:
-            left = w.tokens.left
-            if left is not None and left < w.prepaid:
-                turns, limit = left // w.request.max_new_tokens, w.request.max_new_tokens
-                if turns == 0 and w.tokens.reserved:
-                    put_off.append(w)
-                    continue
-                if turns == 0:
-                    turns, limit = min(1, left), max(1, left)
-                w = replace(w, request=replace(w.request, n=turns, max_new_tokens=limit))
-            if w.request.n == 0:
-                w.answer.set_result([])
-                continue
-            w.tokens.reserve(w.prepaid)
-            served.append(w)
-        return served, put_off
-
-    def _serve(self, batch: Sequence[_Waiting]) -> None:
+    def _serve(self, batch: Sequence[Waiting]) -> None:
         try:
             turns = self._call([w.request for w in batch])
             for w, own in zip(batch, turns, strict=True):
@@ -253,14 +218,6 @@ class Batcher:
         except Exception as error:
             error.add_note(f"raised by the engine, {type(self.policy).__name__}")
             raise
-        given, wanted = [len(own) for own in turns], [r.n for r in requests]
-        if given != wanted:
-            raise RuntimeError(f"the policy returned {given} turns for requests of n={wanted}; these must be equal")
-        for request, own in zip(requests, turns, strict=True):
-            longest = max(len(turn.ids) for turn in own)
-            if longest > request.max_new_tokens:
-                raise RuntimeError(
-                    f"the policy returned a turn of {longest} tokens for max_new_tokens={request.max_new_tokens}"
-                )
-        self.batch_sizes.append(sum(wanted))
+        check_turns(requests, turns)
+        self.batch_sizes.append(sum(r.n for r in requests))
         return turns

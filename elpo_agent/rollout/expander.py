@@ -11,10 +11,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from elpo_agent.policy import SampledTurn, SampleRequest
-from elpo_agent.rollout.batcher import Batcher
 from elpo_agent.rollout.budget import Budget
 from elpo_agent.rollout.env_pool import Conversation, EnvPool, InfrastructureError, StepResult
 from elpo_agent.rollout.progress import Watch
+from elpo_agent.rollout.waiting import TurnBatcher
 from elpo_agent.tree import Outcome, RolloutTree, Step
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class PromptExpander:
         codec: Codec,
         tools: Sequence[Mapping[str, Any]],
         pool: EnvPool,
-        batcher: Batcher,
+        batcher: TurnBatcher,
         limits: TurnLimits,
         position: int,
         seed_key: tuple[int, int, int],

@@ -6,31 +6,44 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import gymnasium as gym
 
 from elpo_agent.interrupts import run_coroutine
-from elpo_agent.policy import Policy
+from elpo_agent.policy import Policy, StepwisePolicy
 from elpo_agent.rollout.base import RolloutStrategy, SearchResult
 from elpo_agent.rollout.batcher import Batcher
 from elpo_agent.rollout.budget import NO_LIMITS, Budget, BudgetLimits
+from elpo_agent.rollout.continuous import ContinuousBatcher
 from elpo_agent.rollout.env_pool import EnvPool
 from elpo_agent.rollout.expander import Codec, PromptExpander, TurnLimits, run_all
 from elpo_agent.rollout.progress import Progress, TreeMetrics, Watch, tree_metrics
+from elpo_agent.rollout.waiting import Batching, TurnBatcher
 from elpo_agent.tree import RolloutTree
 
 __all__ = ["Codec", "Progress", "Runner", "TaskRef", "TreeMetrics", "tree_metrics"]
 
 logger = logging.getLogger(__name__)
 
+_QUIET_S = 0.005  # between two looks at tools' results, where nobody waits for other tools
+
 
 @runtime_checkable
 class _Caching(Protocol):
     def reset_cache(self) -> None: ...
+
+
+@runtime_checkable
+class _Holding(Protocol):
+    """A policy that is told which prefixes a tree will go on from, and when no more."""
+
+    def hold(self, prefix: tuple[int, ...]) -> None: ...
+
+    def release(self, prefix: tuple[int, ...]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class Runner:
     Equal arguments give equal trees: what is sampled depends on the run's seed, the task, the rollout's
     number and the turn; nodes are numbered in the order in which the strategy asked for them. (Logits of an
     in-process engine can differ in their last bits with the batch; `Batcher` names the one case in which
-    timing matters.)
+    timing matters. With continuous batching it always does.)
 
     Environments and threads are kept between runs; `close()` or a `with` block releases them.
 
@@ -81,6 +94,11 @@ class Runner:
             than `max_envs` need no snapshots to take turns. None is no bound.
         patience_s: see `Batcher`. While tools run, the results of others are looked at when no new one has come for a
             quarter of it, 0.25 s at most.
+        batching: "rounds", see `Batcher`; or "continuous", see `ContinuousBatcher`, with which `patience_s` is of no
+            use and results of tools are looked at at once.
+
+    Raises:
+        ValueError: numbers that leave nothing to do, or a policy that cannot decode step by step is to be used so.
     """
 
     def __init__(
@@ -96,6 +114,7 @@ class Runner:
         max_envs: int = 128,
         max_active: int | None = None,
         patience_s: float = 1.0,
+        batching: Batching = "rounds",
     ) -> None:
         if max_new_tokens < 1 or max_context <= max_new_tokens:
             raise ValueError(
@@ -104,11 +123,20 @@ class Runner:
             )
         if not temperature >= 0:
             raise ValueError(f"temperature={temperature} must be 0 (greedy) or more")
+        if batching not in get_args(Batching):
+            raise ValueError(f"batching={batching!r} is unknown; choose rounds or continuous")
+        if batching == "continuous" and not isinstance(policy, StepwisePolicy):
+            raise ValueError(
+                f"batching='continuous' needs an engine whose decode can be joined, and {type(policy).__name__} has "
+                "none (no open_decode); choose batching='rounds' or the transformers engine"
+            )
+        self._batching = batching
         self.policy = policy
         self.codec = codec
         self.batch_sizes: list[int] = []
         self._limits = TurnLimits(max_new_tokens, temperature, max_context)
-        self._pool = EnvPool(make_env, tool_threads, max_envs, quiet_s=min(0.25, patience_s / 4))
+        quiet_s = min(0.25, patience_s / 4) if batching == "rounds" else _QUIET_S
+        self._pool = EnvPool(make_env, tool_threads, max_envs, quiet_s)
         self._patience_s = patience_s
         self._max_active = max_active
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
@@ -183,7 +211,7 @@ class Runner:
         if isinstance(self.policy, _Caching):
             self.policy.reset_cache()  # an equal run must find an equal cache
         self._pool.begin()
-        batcher = Batcher(self.policy, self._patience_s, self._pool.hand_over, self._max_active)
+        batcher = self._batcher()
         watch = Watch(len(tasks), on_progress)
         seen: Counter[TaskRef] = Counter()
         prompts = []
@@ -203,13 +231,31 @@ class Runner:
             if isinstance(self.policy, _Caching):
                 self.policy.reset_cache()  # what is kept of finished searches is of no use, and the learner needs room
 
+    def _batcher(self) -> Batcher | ContinuousBatcher:
+        if self._batching == "continuous":
+            assert isinstance(self.policy, StepwisePolicy)
+            return ContinuousBatcher(self.policy, self._pool.hand_over, self._max_active)
+        return Batcher(self.policy, self._patience_s, self._pool.hand_over, self._max_active)
+
+    @contextmanager
+    def _held(self, prompt: tuple[int, ...]) -> Iterator[None]:
+        """While inside, the engine keeps what it has of this prompt's tree."""
+        if not isinstance(self.policy, _Holding):
+            yield
+            return
+        self.policy.hold(prompt)
+        try:
+            yield
+        finally:
+            self.policy.release(prompt)
+
     async def _prompt(
         self,
         strategy: RolloutStrategy,
         task: TaskRef,
         position: int,
         seed_key: tuple[int, int, int],
-        batcher: Batcher,
+        batcher: TurnBatcher,
         watch: Watch,
         total: int,
         limits: BudgetLimits,
@@ -235,7 +281,9 @@ class Runner:
             count_calls=None if limits.tool_calls is None else self._pool.call_counter(),
         )
         if self._limits.fits(len(tree.prompt_ids)):
-            result = await strategy.grow(expander)
+            with self._held(tree.prompt_ids):
+                result = await strategy.grow(expander)
+                tree.release()
         else:
             logger.warning(
                 "task %s: %d prompt tokens leave no room for max_new_tokens=%d in max_context=%d; skipped",
@@ -245,6 +293,6 @@ class Runner:
                 self._limits.max_context,
             )
             result = SearchResult()
-        tree.release()
+            tree.release()
         watch.prompt_done()
         return tree, result

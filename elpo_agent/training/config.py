@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from elpo_agent.rollout.budget import BudgetLimits
+from elpo_agent.rollout.waiting import Batching
 from elpo_agent.training.packing import Packing
 from elpo_agent.training.sft import SftConfig
 
@@ -148,6 +149,10 @@ class RolloutConfig:
         patience_s: a batch goes ahead without those whose tools take longer than this. What it then holds depends on
             the tools' timing, and so do the last bits of what is sampled: give more than the tools' time limit, and
             equal runs are equal on machines that stall too.
+        batching: "rounds": the engine samples when all trajectories wait for it (but see `patience_s`), so that equal
+            runs are equal; or "continuous" (transformers only): a trajectory joins the running batch as soon as its
+            tool is done. The last bits of log-probabilities then depend on timing, and so a run that is resumed is not
+            bit for bit the one that was not broken off.
         ahead: make the next update's rollouts while the learner trains on this one's: they are sampled with the
             weights from before, so the algorithm's loss must have an importance_cap.
         budget: what rollouts may use up beside their number.
@@ -160,6 +165,7 @@ class RolloutConfig:
     tool_threads: int = 8
     max_active: int | None = 256
     patience_s: float = 1.0
+    batching: Batching = "rounds"
     ahead: bool = False
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
@@ -170,6 +176,8 @@ class RolloutConfig:
             )
         if not self.patience_s > 0:
             raise ValueError(f"rollout.patience_s={self.patience_s} must be more than 0 seconds")
+        if self.batching not in get_args(Batching):
+            raise ValueError(f"rollout.batching={self.batching!r} is unknown; choose rounds or continuous")
         if self.max_active is not None and self.max_active < 1:
             raise ValueError(f"rollout.max_active={self.max_active} would let none go on; give at least 1, or null")
         if not 1 <= self.max_new_tokens < self.max_context:
@@ -320,6 +328,11 @@ class TrainConfig:
             raise ValueError(
                 f"rollout.ahead=True does not go with engine.name={self.engine.name!r}, which cannot run beside the "
                 "learner; give engine.name=transformers or rollout.ahead=False"
+            )
+        if self.rollout.batching == "continuous" and self.engine.name != "transformers":
+            raise ValueError(
+                f"rollout.batching='continuous' does not go with engine.name={self.engine.name!r}, whose batches "
+                "cannot be joined; give engine.name=transformers or rollout.batching=rounds"
             )
         if self.learner.mini_batches > self.rollout.prompts:
             raise ValueError(

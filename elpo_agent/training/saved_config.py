@@ -22,6 +22,7 @@ _BEFORE = {
     "engine": {"name": "transformers", "options": {}},
     "learner.packing": "never",
     "rollout.ahead": False,
+    "rollout.batching": "rounds",
     "rollout.max_active": None,
     "model.lora": asdict(LoraConfig()),
 }

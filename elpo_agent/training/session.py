@@ -115,6 +115,7 @@ class Session:
             max_envs=max(config.tool_threads, active),
             max_active=config.max_active,
             patience_s=config.patience_s,
+            batching=config.batching,
         )
 
 
