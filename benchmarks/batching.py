@@ -37,10 +37,10 @@ from benchmarks.measure import (
     parse_options,
 )
 from elpo_agent.algorithms import registry
+from elpo_agent.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.rollout.base import RolloutStrategy
 from elpo_agent.rollout.runner import Runner, TaskRef, tree_metrics
 from elpo_agent.rollout.waiting import Batching
-from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.training.session import TINY_MODEL, Session, env_factory
 
 TASK_STEPS = 4

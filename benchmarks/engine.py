@@ -42,11 +42,11 @@ from benchmarks.measure import (
     interleave,
     parse_options,
 )
+from elpo_agent.config import EngineConfig, EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.engines.opening import TrainablePolicy
 from elpo_agent.policy import SampleRequest
 from elpo_agent.rollout.independent import IndependentSampling
 from elpo_agent.rollout.runner import TaskRef
-from elpo_agent.training.config import EngineConfig, EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.training.session import TINY_MODEL, Session, env_factory
 
 MAX_NEW_TOKENS = 48

@@ -38,13 +38,13 @@ from benchmarks.measure import (
     parse_options,
 )
 from elpo_agent.algorithms import Algorithm, load
+from elpo_agent.config import EnvConfig, LearnerConfig, ModelConfig, RolloutConfig
 from elpo_agent.credit import leaf_credits
+from elpo_agent.learner.learner import Learner
+from elpo_agent.learner.logprobs import forward_passes, row_logprobs
+from elpo_agent.learner.packing import Packing, pack
+from elpo_agent.learner.rows import TrainingRow, tree_rows
 from elpo_agent.rollout.runner import TaskRef
-from elpo_agent.training.config import EnvConfig, LearnerConfig, ModelConfig, RolloutConfig
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.logprobs import forward_passes, row_logprobs
-from elpo_agent.training.packing import Packing, pack
-from elpo_agent.training.rows import TrainingRow, tree_rows
 from elpo_agent.training.session import Session, env_factory
 
 ALGORITHMS = ("elpo", "grpo", "elpo_plus")

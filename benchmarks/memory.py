@@ -26,8 +26,7 @@ from pathlib import Path
 
 from benchmarks import sandbox_memory
 from benchmarks.measure import Figures, Ratio, Report, Row, Sample, interleave, parse_options
-from elpo_agent.training.collection import Pair
-from elpo_agent.training.config import (
+from elpo_agent.config import (
     AlgorithmConfig,
     EnvConfig,
     EvalConfig,
@@ -36,7 +35,8 @@ from elpo_agent.training.config import (
     RolloutConfig,
     TrainConfig,
 )
-from elpo_agent.training.rows import TrainingRow
+from elpo_agent.learner.rows import TrainingRow
+from elpo_agent.training.collection import Pair
 from elpo_agent.training.trainer import Trainer
 
 TARGET_MB = 4096

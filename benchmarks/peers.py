@@ -53,7 +53,7 @@ import gymnasium as gym
 import elpo_envs
 from benchmarks.measure import Contestant, Figures, Options, Ratio, Report, Role, Row, Sample, interleave, parse_options
 from benchmarks.sandbox_peers import Absent, Peer, PeerSession, interpreter
-from elpo_agent.training.config import ModelConfig
+from elpo_agent.config import ModelConfig
 from elpo_agent.training.session import TINY_MODEL, Session
 from elpo_agent.training.tasks import task_indices
 

@@ -14,8 +14,7 @@ from typing import Any
 sys.path[0] = str(Path(__file__).parent.parent)  # in place of this folder, whose modules have common names
 
 from benchmarks.peers_rounds import Rounds, arguments  # noqa: E402
-from elpo_agent.training.collection import Pair  # noqa: E402
-from elpo_agent.training.config import (  # noqa: E402
+from elpo_agent.config import (  # noqa: E402
     AlgorithmConfig,
     EnvConfig,
     EvalConfig,
@@ -24,7 +23,8 @@ from elpo_agent.training.config import (  # noqa: E402
     RolloutConfig,
     TrainConfig,
 )
-from elpo_agent.training.rows import TrainingRow  # noqa: E402
+from elpo_agent.learner.rows import TrainingRow  # noqa: E402
+from elpo_agent.training.collection import Pair  # noqa: E402
 from elpo_agent.training.trainer import Trainer  # noqa: E402
 
 

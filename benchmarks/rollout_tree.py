@@ -35,11 +35,11 @@ from benchmarks.measure import (
     parse_options,
 )
 from elpo_agent.algorithms import registry
+from elpo_agent.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.engines.transformers_engine import TransformersPolicy
 from elpo_agent.policy import SampledTurn, SampleRequest
 from elpo_agent.rollout.base import RolloutStrategy
 from elpo_agent.rollout.runner import Runner, TaskRef, tree_metrics
-from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.training.session import TINY_MODEL, Session, env_factory
 from elpo_agent.tree import RolloutTree
 

@@ -35,12 +35,12 @@ import torch
 import elpo_envs
 from benchmarks.measure import Contestant, Figures, Ratio, Report, Row, Sample, interleave, parse_options
 from elpo_agent.algorithms import registry
+from elpo_agent.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.engines.transformers_engine import TransformersPolicy
 from elpo_agent.policy import SampledTurn, SampleRequest
 from elpo_agent.rollout.base import Allowance, Expander, RolloutStrategy, SearchResult
 from elpo_agent.rollout.expander import Codec
 from elpo_agent.rollout.runner import Progress, Runner, TaskRef
-from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.training.session import MAX_ENVS, TINY_MODEL, Session, env_factory
 from elpo_agent.tree import RolloutTree
 

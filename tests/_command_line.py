@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from elpo_agent.cli.main import main
-from elpo_agent.training.config import EvalConfig
+from elpo_agent.config import EvalConfig
 
 NO_EVAL = EvalConfig(tasks=0)
 

@@ -7,7 +7,7 @@ check on it:
     def test_conformance(subject: Subject, check: str) -> None:
         CHECKS[check](subject)
 
-The learner's forward pass (`elpo_agent.training.logprobs`) is what log-probabilities and entropies are held against.
+The learner's forward pass (`elpo_agent.learner.logprobs`) is what log-probabilities and entropies are held against.
 Checks leave weights as they found them, so that one engine serves them all.
 """
 
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from elpo_agent.learner.logprobs import token_logprobs_and_entropies
 from elpo_agent.policy import Policy, SampledTurn, SampleRequest
-from elpo_agent.training.logprobs import token_logprobs_and_entropies
 
 VOCAB, POSITIONS = 96, 128
 STOP_IDS = (1, 17, 40, 41, 73, 90)  # several, so that random models reach one

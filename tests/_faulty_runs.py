@@ -17,11 +17,11 @@ import pytest
 from _command_line import NO_EVAL, command_line
 from _runs import micro
 
-from elpo_agent.training.checkpoint import list_checkpoints, load_state
+from elpo_agent.config import AlgorithmConfig, RolloutConfig, TrainConfig
+from elpo_agent.learner.learner import Learner
+from elpo_agent.runs.checkpoint import list_checkpoints, load_state
+from elpo_agent.runs.saved_config import write_config
 from elpo_agent.training.collection import Collector
-from elpo_agent.training.config import AlgorithmConfig, RolloutConfig, TrainConfig
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.saved_config import write_config
 
 _LONGEST_S = 200.0
 

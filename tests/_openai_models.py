@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from _openai_server import Body, Reply, Request, call, message
 
+from elpo_agent.config import ModelConfig
 from elpo_agent.engines.openai.chat import read_turn
 from elpo_agent.policy import Policy, SampleRequest
-from elpo_agent.training.config import ModelConfig
 from elpo_agent.training.session import Session
 from elpo_envs.protocols import Hermes, ParsedCall
 from elpo_envs.protocols.strict_json import write

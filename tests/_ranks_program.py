@@ -17,10 +17,7 @@ from _runs import Silent, micro
 from test_packing import random_tree, small_model
 from torch import nn
 
-from elpo_agent.objective import ClippedObjective
-from elpo_agent.objective.options import LossOptions
-from elpo_agent.training.checkpoint import RunState, list_checkpoints, load_weights, save_checkpoint
-from elpo_agent.training.config import (
+from elpo_agent.config import (
     AlgorithmConfig,
     ColdStartConfig,
     EvalConfig,
@@ -28,12 +25,15 @@ from elpo_agent.training.config import (
     LoraConfig,
     TrainConfig,
 )
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.logprobs import row_logprobs
-from elpo_agent.training.lora import add_adapters
-from elpo_agent.training.ranks import RankLostError, Ranks, launched
-from elpo_agent.training.rows import TrainingRow
-from elpo_agent.training.sft import SftConfig
+from elpo_agent.learner.learner import Learner
+from elpo_agent.learner.logprobs import row_logprobs
+from elpo_agent.learner.lora import add_adapters
+from elpo_agent.learner.rows import TrainingRow
+from elpo_agent.learner.sft import SftConfig
+from elpo_agent.objective import ClippedObjective
+from elpo_agent.objective.options import LossOptions
+from elpo_agent.ranks import RankLostError, Ranks, launched
+from elpo_agent.runs.checkpoint import RunState, list_checkpoints, load_weights, save_checkpoint
 from elpo_agent.training.trainer import Trainer
 
 EVERY_TERM = LossOptions(dual_clip=1.3, importance_cap=1.2, kl_coef=0.3, entropy_coef=0.1, aggregation="token-mean")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from elpo_agent.training.config import (
+from elpo_agent.config import (
     AlgorithmConfig,
     EnvConfig,
     EvalConfig,

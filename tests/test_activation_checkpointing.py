@@ -14,12 +14,12 @@ from torch.utils._pytree import tree_leaves
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from elpo_agent.algorithms import load
+from elpo_agent.config import LearnerConfig
+from elpo_agent.learner.learner import Learner
+from elpo_agent.learner.packing import Packing
+from elpo_agent.learner.rows import TrainingRow
 from elpo_agent.objective import ClippedObjective
 from elpo_agent.objective.options import LossOptions
-from elpo_agent.training.config import LearnerConfig
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.packing import Packing
-from elpo_agent.training.rows import TrainingRow
 
 VOCAB = 23
 EVERY_TERM = LossOptions(kl_coef=0.3, entropy_coef=0.1, importance_cap=1.2)

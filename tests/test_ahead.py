@@ -15,10 +15,10 @@ from _runs import Silent, assert_same_run, metrics, micro, train
 from torch import nn
 
 from elpo_agent.algorithms import load
+from elpo_agent.config import AlgorithmConfig, EvalConfig, ModelConfig, TrainConfig
 from elpo_agent.rollout.base import Expander, SearchResult
 from elpo_agent.training.ahead import AheadCollector
 from elpo_agent.training.collection import Collected, Collector
-from elpo_agent.training.config import AlgorithmConfig, EvalConfig, ModelConfig, TrainConfig
 from elpo_agent.training.session import Session
 from elpo_agent.training.trainer import Trainer
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from _word_env import ScriptedPolicy, WordEnv, check_tree, logs, runner_of, tasks_of
 
+from elpo_agent.config import BudgetConfig, RolloutConfig
 from elpo_agent.policy import SampledTurn, SampleRequest
 from elpo_agent.rollout.base import Expander, RolloutStrategy, SearchResult
 from elpo_agent.rollout.batcher import Batcher
@@ -19,7 +20,6 @@ from elpo_agent.rollout.budget import Account, Budget, BudgetLimits
 from elpo_agent.rollout.independent import IndependentSampling
 from elpo_agent.rollout.runner import tree_metrics
 from elpo_agent.training.collection import remaining
-from elpo_agent.training.config import BudgetConfig, RolloutConfig
 from elpo_agent.tree import Outcome, RolloutTree
 
 

@@ -16,7 +16,8 @@ import torch
 from _faulty_runs import tiny
 from _runs import Silent, metrics, train
 
-from elpo_agent.training.checkpoint import (
+from elpo_agent.learner.learner import Learner
+from elpo_agent.runs.checkpoint import (
     DamagedCheckpointError,
     RunState,
     check_intact,
@@ -26,9 +27,8 @@ from elpo_agent.training.checkpoint import (
     save_checkpoint,
     set_damaged_aside,
 )
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.random_state import random_states, restore_random_states, seeded
-from elpo_agent.training.run_folder import RunFolder
+from elpo_agent.runs.random_state import random_states, restore_random_states, seeded
+from elpo_agent.runs.run_folder import RunFolder
 from elpo_agent.training.trainer import Trainer
 
 FILES = ("SHA256SUMS", "engine.pt", "model.pt", "optimizer.pt", "random.pt", "replayed.pt", "state.json")

@@ -12,7 +12,7 @@ import pytest
 from _runs import EASY, WORKED, elpo, micro, python, records, write_rows
 
 from elpo_agent.cli.main import COMMANDS, main
-from elpo_agent.training.saved_config import write_config
+from elpo_agent.runs.saved_config import write_config
 
 
 def command_line(*args: str) -> int:

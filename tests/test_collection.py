@@ -15,14 +15,14 @@ from _runs import Silent, assert_same_run, metrics, micro, records
 
 from elpo_agent.algorithms import Algorithm, load
 from elpo_agent.algorithms.selection import Selection, is_mixed, shares
+from elpo_agent.config import BudgetConfig, EvalConfig, ModelConfig, TrainConfig
+from elpo_agent.learner.rows import TrainingRow
 from elpo_agent.rollout.base import Expander, SearchResult
 from elpo_agent.rollout.runner import tree_metrics
 from elpo_agent.rollout.serialization import tree_from_json
-from elpo_agent.training.checkpoint import list_checkpoints
+from elpo_agent.runs.checkpoint import list_checkpoints
 from elpo_agent.training.collection import Collected, Collector
-from elpo_agent.training.config import BudgetConfig, EvalConfig, ModelConfig, TrainConfig
 from elpo_agent.training.replay import from_state, positives, to_state
-from elpo_agent.training.rows import TrainingRow
 from elpo_agent.training.session import Session
 from elpo_agent.training.spending import update_figures
 from elpo_agent.training.tasks import task_indices

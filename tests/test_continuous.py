@@ -21,6 +21,7 @@ from _runs import EASY, metrics, train  # noqa: E402
 from _word_env import ScriptedPolicy, WordEnv, check_tree, runner_of, tasks_of  # noqa: E402
 
 from elpo_agent.algorithms import registry  # noqa: E402
+from elpo_agent.config import EngineConfig, EnvConfig, ModelConfig, RolloutConfig, TrainConfig  # noqa: E402
 from elpo_agent.engines.opening import open_engine  # noqa: E402
 from elpo_agent.engines.transformers_engine import TransformersPolicy  # noqa: E402
 from elpo_agent.policy import OpenDecode, SampledTurn, SampleRequest  # noqa: E402
@@ -30,8 +31,7 @@ from elpo_agent.rollout.continuous import ContinuousBatcher  # noqa: E402
 from elpo_agent.rollout.independent import IndependentSampling  # noqa: E402
 from elpo_agent.rollout.runner import TaskRef, tree_metrics  # noqa: E402
 from elpo_agent.rollout.waiting import Batching  # noqa: E402
-from elpo_agent.training.config import EngineConfig, EnvConfig, ModelConfig, RolloutConfig, TrainConfig  # noqa: E402
-from elpo_agent.training.saved_config import differences, settings  # noqa: E402
+from elpo_agent.runs.saved_config import differences, settings  # noqa: E402
 from elpo_agent.training.session import Session, env_factory  # noqa: E402
 
 GUARD_S = 30.0  # no test comes near it unless it hangs

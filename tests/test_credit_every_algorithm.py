@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from elpo_agent.algorithms import load
 from elpo_agent.algorithms.registry import BUILT_IN
 from elpo_agent.credit.base import LeafCredit, leaf_credits, valid_leaves
+from elpo_agent.learner.rows import tree_rows
 from elpo_agent.rollout.base import SearchResult
-from elpo_agent.training.rows import tree_rows
 from elpo_agent.tree import Outcome, RolloutTree, Step
 
 KINDS = ("ok", "empty", "error", "timeout", "malformed_call", "no_action")

@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from elpo_agent.config import AlgorithmConfig, ColdStartConfig
+from elpo_agent.ranks import ALONE, Ranks
+from elpo_agent.runs.saved_config import write_config
 from elpo_agent.training.collection import owned
-from elpo_agent.training.config import AlgorithmConfig, ColdStartConfig
-from elpo_agent.training.ranks import ALONE, Ranks
-from elpo_agent.training.saved_config import write_config
 from elpo_agent.training.trainer import Trainer
 
 Results = dict[str, tuple[Any, list[Any]]]

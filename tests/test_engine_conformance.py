@@ -14,13 +14,13 @@ pytest.importorskip("transformers")
 
 from _engine_conformance import CHECKS, POSITIONS, STOP_IDS, VOCAB, Subject, random_model  # noqa: E402
 
+from elpo_agent.config import EngineConfig, ModelConfig, RolloutConfig, TrainConfig  # noqa: E402
 from elpo_agent.engines.opening import open_engine  # noqa: E402
 from elpo_agent.engines.top_k import top_k_entropies  # noqa: E402
 from elpo_agent.engines.transformers_engine import TransformersPolicy  # noqa: E402
 from elpo_agent.engines.vllm.weights import checkpoint_weights  # noqa: E402
 from elpo_agent.policy import SampledTurn, SampleRequest  # noqa: E402
-from elpo_agent.training.config import EngineConfig, ModelConfig, RolloutConfig, TrainConfig  # noqa: E402
-from elpo_agent.training.saved_config import differences, settings  # noqa: E402
+from elpo_agent.runs.saved_config import differences, settings  # noqa: E402
 from elpo_agent.training.session import Session  # noqa: E402
 
 

@@ -17,6 +17,7 @@ pytest.importorskip("httpx2")
 
 from _openai_server import Answer, Reply, Request, Server, error, message, serving
 
+from elpo_agent.config import EngineConfig
 from elpo_agent.engines.openai.failures import (
     ContextOverflowError,
     EndpointError,
@@ -27,7 +28,6 @@ from elpo_agent.engines.openai.failures import (
 from elpo_agent.engines.openai.http import Endpoint
 from elpo_agent.engines.openai.limits import RateBucket
 from elpo_agent.engines.openai.settings import EndpointConfig, is_loopback, resolved_url
-from elpo_agent.training.config import EngineConfig
 
 KEY = "sk-only-for-this-test-0123456789"
 GOOD = Reply(message("hello"))

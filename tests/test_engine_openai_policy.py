@@ -25,12 +25,12 @@ from _openai_server import Reply, Request, error, serving  # noqa: E402
 from _openai_vllm import vllm_server  # noqa: E402
 from _runs import EASY, records  # noqa: E402
 
+from elpo_agent.config import ModelConfig  # noqa: E402
 from elpo_agent.engines.openai.failures import EndpointError  # noqa: E402
 from elpo_agent.engines.openai.policy import OpenAIPolicy  # noqa: E402
 from elpo_agent.engines.openai.settings import EndpointConfig  # noqa: E402
 from elpo_agent.engines.transformers_engine import TransformersPolicy  # noqa: E402
 from elpo_agent.policy import SampleRequest  # noqa: E402
-from elpo_agent.training.config import ModelConfig  # noqa: E402
 from elpo_agent.training.session import TINY_MODEL, Session  # noqa: E402
 
 MANY = ("draws_follow_the_distribution",)  # hundreds of requests

@@ -13,9 +13,9 @@ from _command_line import NO_EVAL, command_line
 from _runs import EASY, metrics, micro, records, summary
 
 from elpo_agent.algorithms import load, names
+from elpo_agent.config import AlgorithmConfig, EnvConfig, LearnerConfig, RolloutConfig, TrainConfig
 from elpo_agent.rollout.serialization import tree_from_json
-from elpo_agent.training.config import AlgorithmConfig, EnvConfig, LearnerConfig, RolloutConfig, TrainConfig
-from elpo_agent.training.saved_config import write_config
+from elpo_agent.runs.saved_config import write_config
 
 UPDATES, PROMPTS, N_TOTAL = 2, 2, 4
 

@@ -20,13 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from elpo_agent.config import EnvConfig, EvalConfig, ModelConfig, RolloutConfig
+from elpo_agent.learner.learner import NonFiniteLossError
 from elpo_agent.objective import clipping
 from elpo_agent.policy import EntropyKind, SampledTurn, SampleRequest
+from elpo_agent.runs.checkpoint import list_checkpoints
+from elpo_agent.runs.saved_config import write_config
 from elpo_agent.tiny.architecture import new_model
-from elpo_agent.training.checkpoint import list_checkpoints
-from elpo_agent.training.config import EnvConfig, EvalConfig, ModelConfig, RolloutConfig
-from elpo_agent.training.learner import NonFiniteLossError
-from elpo_agent.training.saved_config import write_config
 from elpo_agent.training.session import TINY_MODEL, Session
 from elpo_agent.training.trainer import Trainer
 from elpo_agent.tree import RolloutTree

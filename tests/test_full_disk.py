@@ -14,10 +14,10 @@ import torch
 from _command_line import NO_EVAL, command_line, said
 from _runs import metrics, micro, train
 
-from elpo_agent.training import checkpoint
-from elpo_agent.training.checkpoint import DiskFullError, list_checkpoints
-from elpo_agent.training.run_folder import RunFolder
-from elpo_agent.training.saved_config import write_config
+from elpo_agent.runs import checkpoint
+from elpo_agent.runs.checkpoint import DiskFullError, list_checkpoints
+from elpo_agent.runs.run_folder import RunFolder
+from elpo_agent.runs.saved_config import write_config
 from elpo_agent.training.session import TINY_MODEL
 
 

@@ -14,8 +14,8 @@ import pytest
 from _faulty_runs import tiny
 from _runs import assert_same_run, environment, metrics
 
-from elpo_agent.training.config import EvalConfig
-from elpo_agent.training.saved_config import write_config
+from elpo_agent.config import EvalConfig
+from elpo_agent.runs.saved_config import write_config
 
 KILLS, UPDATES, SEED = 20, 60, 0
 _HANGS_S = 300.0

@@ -34,10 +34,10 @@ from elpo_agent.laboratory.sampling import ExactExpander
 from elpo_agent.laboratory.searches import search_accuracy
 from elpo_agent.laboratory.stack import stack_worlds
 from elpo_agent.laboratory.tree import ExactTree
+from elpo_agent.learner.rows import tree_rows
 from elpo_agent.objective.options import LossOptions
 from elpo_agent.rollout import BinaryErrorLocalization
 from elpo_agent.rollout.base import Budget, SearchResult
-from elpo_agent.training.rows import tree_rows
 from elpo_agent.tree import RolloutTree
 from elpo_envs.exact import (
     Family,

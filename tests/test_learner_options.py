@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from elpo_agent.config import LearnerConfig
+from elpo_agent.learner.learner import Learner
+from elpo_agent.learner.logprobs import row_logprobs, token_logprobs, token_logprobs_and_entropies
+from elpo_agent.learner.rows import TrainingRow, collate
 from elpo_agent.objective import ClippedObjective, NodeBounds, TokenBatch
 from elpo_agent.objective.options import LossOptions
 from elpo_agent.rollout.base import SearchResult
-from elpo_agent.training.config import LearnerConfig
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.logprobs import row_logprobs, token_logprobs, token_logprobs_and_entropies
-from elpo_agent.training.rows import TrainingRow, collate
 from elpo_agent.tree import RolloutTree
 
 VOCAB = 9

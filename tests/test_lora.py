@@ -15,10 +15,7 @@ from _runs import assert_same_run, metrics, micro, train
 from safetensors.torch import load_file
 
 from elpo_agent.algorithms import load
-from elpo_agent.credit.base import valid_leaves
-from elpo_agent.engines.loading import load_model
-from elpo_agent.rollout.runner import TaskRef
-from elpo_agent.training.config import (
+from elpo_agent.config import (
     AlgorithmConfig,
     EvalConfig,
     LearnerConfig,
@@ -26,12 +23,15 @@ from elpo_agent.training.config import (
     ModelConfig,
     TrainConfig,
 )
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.logprobs import row_logprobs
+from elpo_agent.credit.base import valid_leaves
+from elpo_agent.engines.loading import load_model
+from elpo_agent.learner.learner import Learner
+from elpo_agent.learner.logprobs import row_logprobs
+from elpo_agent.learner.rows import TrainingRow, tree_rows
+from elpo_agent.learner.sft import SftConfig, SftRow, train_sft
+from elpo_agent.rollout.runner import TaskRef
 from elpo_agent.training.reference import FILE, Reference
-from elpo_agent.training.rows import TrainingRow, tree_rows
 from elpo_agent.training.session import TINY_MODEL, Session, env_factory
-from elpo_agent.training.sft import SftConfig, SftRow, train_sft
 from elpo_agent.tree import RolloutTree
 
 pytest.importorskip("peft", reason="needs elpo[lora]")

@@ -14,10 +14,10 @@ pytest.importorskip("transformers")
 
 from _engine_conformance import CHECKS, POSITIONS, STOP_IDS, VOCAB, Subject, random_model  # noqa: E402
 
+from elpo_agent.config import ModelConfig  # noqa: E402
 from elpo_agent.engines.prefix_cache import PrefixCache  # noqa: E402
 from elpo_agent.engines.transformers_engine import TransformersPolicy  # noqa: E402
 from elpo_agent.policy import OpenDecode, SampledTurn, SampleRequest, StepwisePolicy  # noqa: E402
-from elpo_agent.training.config import ModelConfig  # noqa: E402
 from elpo_agent.training.session import Session  # noqa: E402
 
 

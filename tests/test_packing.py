@@ -18,19 +18,19 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from elpo_agent.algorithms import load
+from elpo_agent.config import EnvConfig, LearnerConfig, ModelConfig, RolloutConfig
 from elpo_agent.credit import leaf_credits
 from elpo_agent.engines.transformers_engine import TransformersPolicy
+from elpo_agent.learner.learner import Learner
+from elpo_agent.learner.logprobs import forward_passes, row_logprobs, token_logprobs, token_logprobs_and_entropies
+from elpo_agent.learner.packing import Packing, pack, packs, pays, predicting
+from elpo_agent.learner.rows import TrainingRow, collate, tree_rows
+from elpo_agent.learner.tree_attention import TREE_ATTENTION, packed_logits, takes_trees
 from elpo_agent.objective import ClippedObjective
 from elpo_agent.objective.options import LossOptions
 from elpo_agent.rollout.runner import TaskRef
-from elpo_agent.training.config import EnvConfig, LearnerConfig, ModelConfig, RolloutConfig
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.logprobs import forward_passes, row_logprobs, token_logprobs, token_logprobs_and_entropies
-from elpo_agent.training.packing import Packing, pack, packs, pays, predicting
 from elpo_agent.training.reference import Reference
-from elpo_agent.training.rows import TrainingRow, collate, tree_rows
 from elpo_agent.training.session import Session, env_factory
-from elpo_agent.training.tree_attention import TREE_ATTENTION, packed_logits, takes_trees
 
 VOCAB = 23
 AGGREGATIONS: dict[str, dict[str, Any]] = {

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from elpo_agent.config import LearnerConfig
+from elpo_agent.learner.learner import Learner
+from elpo_agent.learner.logprobs import row_logprobs
+from elpo_agent.learner.rows import TrainingRow
 from elpo_agent.objective import ClippedObjective, TokenBatch
 from elpo_agent.objective.options import LossOptions, row_weights
-from elpo_agent.training.config import LearnerConfig
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.logprobs import row_logprobs
-from elpo_agent.training.rows import TrainingRow
 from elpo_agent.training.session import TINY_MODEL
 
 LOW, HIGH = 0.2, 0.28

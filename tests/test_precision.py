@@ -14,15 +14,15 @@ from _runs import assert_same_run, metrics, micro, train
 from torch import Tensor, nn
 
 from elpo_agent.algorithms import load
+from elpo_agent.config import EvalConfig, LearnerConfig, ModelConfig, TrainConfig
 from elpo_agent.engines.loading import load_model
+from elpo_agent.learner.learner import Learner
+from elpo_agent.learner.precision import MasterWeights
+from elpo_agent.learner.rows import TrainingRow, tree_rows
+from elpo_agent.learner.sft import SftConfig, SftRow, train_sft
 from elpo_agent.rollout.runner import TaskRef
-from elpo_agent.training.checkpoint import RunState, list_checkpoints, load_weights, save_checkpoint
-from elpo_agent.training.config import EvalConfig, LearnerConfig, ModelConfig, TrainConfig
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.precision import MasterWeights
-from elpo_agent.training.rows import TrainingRow, tree_rows
+from elpo_agent.runs.checkpoint import RunState, list_checkpoints, load_weights, save_checkpoint
 from elpo_agent.training.session import Session, env_factory
-from elpo_agent.training.sft import SftConfig, SftRow, train_sft
 
 HALF = ModelConfig(dtype="bfloat16")
 

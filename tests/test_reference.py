@@ -14,11 +14,7 @@ from _runs import EASY, Silent, assert_same_run, metrics, micro, train
 from safetensors.torch import load_file
 
 from elpo_agent.algorithms import Algorithm, load
-from elpo_agent.credit.base import LeafCredit, ReferenceLogprobs, broadcast, valid_leaves
-from elpo_agent.credit.rewards import SuccessReward, rewarded
-from elpo_agent.objective.base import NodeBounds
-from elpo_agent.rollout.runner import TaskRef
-from elpo_agent.training.config import (
+from elpo_agent.config import (
     AlgorithmConfig,
     ColdStartConfig,
     EnvConfig,
@@ -27,12 +23,16 @@ from elpo_agent.training.config import (
     ModelConfig,
     TrainConfig,
 )
-from elpo_agent.training.logprobs import row_logprobs
+from elpo_agent.credit.base import LeafCredit, ReferenceLogprobs, broadcast, valid_leaves
+from elpo_agent.credit.rewards import SuccessReward, rewarded
+from elpo_agent.learner.logprobs import row_logprobs
+from elpo_agent.learner.rows import tree_rows
+from elpo_agent.learner.sft import SftConfig
+from elpo_agent.objective.base import NodeBounds
+from elpo_agent.rollout.runner import TaskRef
+from elpo_agent.runs.run_folder import RunFolderError
 from elpo_agent.training.reference import FILE, Reference, needs_reference
-from elpo_agent.training.rows import tree_rows
-from elpo_agent.training.run_folder import RunFolderError
 from elpo_agent.training.session import TINY_MODEL, Session, env_factory
-from elpo_agent.training.sft import SftConfig
 from elpo_agent.training.trainer import Trainer
 from elpo_agent.tree import Outcome, RolloutTree, Step
 

@@ -17,13 +17,13 @@ import pytest
 from _faulty_runs import tiny
 from _runs import Silent, assert_same_run, environment, metrics, micro, records, summary, train
 
+from elpo_agent.config import TrainConfig
+from elpo_agent.learner.learner import Learner
+from elpo_agent.runs.run_folder import RunFolder, RunFolderError
+from elpo_agent.runs.saved_config import differences, settings, write_config
 from elpo_agent.training import checkpoint, trainer
 from elpo_agent.training.ahead import AheadCollector
 from elpo_agent.training.collection import Collector
-from elpo_agent.training.config import TrainConfig
-from elpo_agent.training.learner import Learner
-from elpo_agent.training.run_folder import RunFolder, RunFolderError
-from elpo_agent.training.saved_config import differences, settings, write_config
 from elpo_agent.training.trainer import Trainer
 
 

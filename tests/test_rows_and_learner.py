@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from elpo_agent.algorithms import load
+from elpo_agent.config import LearnerConfig
 from elpo_agent.credit.base import NodeCredit
+from elpo_agent.learner.learner import Learner, NonFiniteLossError, scheduled_lr
+from elpo_agent.learner.logprobs import token_logprobs
+from elpo_agent.learner.rows import TrainingRow, collate, micro_batches, tree_rows
 from elpo_agent.objective.base import NodeBounds, TokenBatch
 from elpo_agent.rollout.base import SearchResult
-from elpo_agent.training.config import LearnerConfig
-from elpo_agent.training.learner import Learner, NonFiniteLossError, scheduled_lr
-from elpo_agent.training.logprobs import token_logprobs
-from elpo_agent.training.rows import TrainingRow, collate, micro_batches, tree_rows
 from elpo_agent.training.tasks import update_indices
 from elpo_agent.tree import Outcome, RolloutTree, Step
 

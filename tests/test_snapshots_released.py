@@ -16,9 +16,9 @@ from _runs import EASY
 
 import elpo_envs
 from elpo_agent.algorithms import registry
+from elpo_agent.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.rollout.base import Expander, SearchResult
 from elpo_agent.rollout.runner import Runner, TaskRef
-from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.training.session import Session, env_factory
 from elpo_agent.tree import RolloutTree
 from elpo_envs.env import ConversationEnv

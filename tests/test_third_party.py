@@ -12,7 +12,7 @@ import pytest
 from _runs import elpo, metrics, micro, python
 
 from elpo_agent.algorithms.registry import BUILT_IN
-from elpo_agent.training.saved_config import write_config
+from elpo_agent.runs.saved_config import write_config
 
 PACKAGE = Path(__file__).parent / "third_party_algorithm"
 

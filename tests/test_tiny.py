@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from elpo_agent.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.evaluation.evaluate import evaluate
 from elpo_agent.evaluation.scores import summarize
 from elpo_agent.rollout.runner import TaskRef
 from elpo_agent.tiny.tokenizer import SPECIAL, train_tokenizer
 from elpo_agent.tiny.traces import student_env, student_rows, student_texts
-from elpo_agent.training.config import EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.training.session import TINY_MODEL, Session, env_factory
 from elpo_envs.tasks.generated import MistakeRates
 

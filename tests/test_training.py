@@ -14,12 +14,7 @@ from _runs import EASY, WORKED, Silent, assert_same_run, metrics, micro, records
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from elpo_agent.evaluation.evaluate import evaluate
-from elpo_agent.evaluation.scores import summarize
-from elpo_agent.rollout.base import Localization, SearchResult
-from elpo_agent.rollout.runner import TaskRef, tree_metrics
-from elpo_agent.rollout.serialization import tree_from_json
-from elpo_agent.training.config import (
+from elpo_agent.config import (
     AlgorithmConfig,
     ColdStartConfig,
     EnvConfig,
@@ -29,9 +24,14 @@ from elpo_agent.training.config import (
     RolloutConfig,
     TrainConfig,
 )
+from elpo_agent.evaluation.evaluate import evaluate
+from elpo_agent.evaluation.scores import summarize
+from elpo_agent.learner.sft import SftConfig
+from elpo_agent.rollout.base import Localization, SearchResult
+from elpo_agent.rollout.runner import TaskRef, tree_metrics
+from elpo_agent.rollout.serialization import tree_from_json
 from elpo_agent.training.figures import rollout_figures
 from elpo_agent.training.session import TINY_MODEL, Session, env_factory
-from elpo_agent.training.sft import SftConfig
 from elpo_agent.training.trainer import Trainer, output_folder
 from elpo_agent.tree import Outcome, RolloutTree, Step
 

@@ -13,8 +13,8 @@ import torch
 from _command_line import command_line, said
 from _runs import WORKED, micro, train, write_rows
 
-from elpo_agent.training.config import EnvConfig, EvalConfig
-from elpo_agent.training.run_folder import RunFolder
+from elpo_agent.config import EnvConfig, EvalConfig
+from elpo_agent.runs.run_folder import RunFolder
 from elpo_agent.training.session import TINY_MODEL
 
 WRONG = [

@@ -19,6 +19,7 @@ from elpo_agent.chat import ChatCodec
 from elpo_agent.cli.display import TerminalDisplay
 from elpo_agent.cli.failures import EXPECTED
 from elpo_agent.cli.settings import parse
+from elpo_agent.config import EngineConfig, EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.engines.loading import load_tokenizer
 from elpo_agent.engines.openai.failures import EndpointError
 from elpo_agent.engines.openai.settings import EndpointConfig
@@ -28,8 +29,7 @@ from elpo_agent.evaluation.scores import Attempt, summarize
 from elpo_agent.evaluation.transcripts import Transcripts
 from elpo_agent.rollout.base import SearchResult
 from elpo_agent.rollout.runner import Runner, TaskRef
-from elpo_agent.training.checkpoint import naming_full_disk
-from elpo_agent.training.config import EngineConfig, EnvConfig, ModelConfig, RolloutConfig
+from elpo_agent.runs.checkpoint import naming_full_disk
 from elpo_agent.training.session import MAX_ENVS, Session, env_factory, model_folder, task_count
 from elpo_agent.tree import RolloutTree
 

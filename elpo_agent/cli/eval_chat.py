@@ -12,6 +12,7 @@ import gymnasium as gym
 
 from elpo_agent.cli.display import TerminalDisplay
 from elpo_agent.cli.eval import EvalRunConfig
+from elpo_agent.config import EnvConfig
 from elpo_agent.engines.openai.chat import ChatModel
 from elpo_agent.engines.openai.http import Endpoint
 from elpo_agent.evaluation.chat_episodes import ChatLimits, PlayedEpisode, evaluate_chat
@@ -19,7 +20,6 @@ from elpo_agent.evaluation.journal import Journal
 from elpo_agent.evaluation.scores import Attempt
 from elpo_agent.interrupts import run_coroutine
 from elpo_agent.rollout.runner import TaskRef
-from elpo_agent.training.config import EnvConfig
 from elpo_agent.training.session import MAX_ENVS
 
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from elpo_agent.cli.display import TerminalDisplay
 from elpo_agent.cli.failures import EXPECTED
 from elpo_agent.cli.settings import parse
-from elpo_agent.training.config import EnvConfig, ModelConfig
+from elpo_agent.config import EnvConfig, ModelConfig
+from elpo_agent.learner.sft import SftConfig, SftProgress, train_sft
 from elpo_agent.training.demonstrations import expert_rows
 from elpo_agent.training.session import Session, env_factory, task_count
-from elpo_agent.training.sft import SftConfig, SftProgress, train_sft
 from elpo_agent.training.tasks import update_indices
 
 _DESCRIPTION = """Fine-tune a model on the expert traces of an environment's training tasks, played in the environment

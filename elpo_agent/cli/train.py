@@ -11,12 +11,12 @@ from rich.console import Console
 from elpo_agent.cli.display import TerminalDisplay, budget_table, summary_table
 from elpo_agent.cli.failures import EXPECTED
 from elpo_agent.cli.settings import parse
+from elpo_agent.config import TrainConfig
 from elpo_agent.interrupts import Terminated, raising_terminated
-from elpo_agent.training.checkpoint import DamagedCheckpointError, list_checkpoints, load_state
-from elpo_agent.training.config import TrainConfig
-from elpo_agent.training.learner import NonFiniteLossError
-from elpo_agent.training.ranks import launched, launched_rank
-from elpo_agent.training.run_folder import RunFolderError
+from elpo_agent.learner.learner import NonFiniteLossError
+from elpo_agent.ranks import launched, launched_rank
+from elpo_agent.runs.checkpoint import DamagedCheckpointError, list_checkpoints, load_state
+from elpo_agent.runs.run_folder import RunFolderError
 from elpo_agent.training.trainer import Trainer, output_folder
 
 # Resuming would come to the same end: what is wrong is the run, its settings or its folder.

@@ -18,16 +18,16 @@ from rich.console import Console
 from elpo_agent.chat import ChatCodec
 from elpo_agent.cli.display import TerminalDisplay
 from elpo_agent.cli.settings import parse
+from elpo_agent.config import EnvConfig, RolloutConfig
 from elpo_agent.engines.transformers_engine import TransformersPolicy
 from elpo_agent.evaluation.evaluate import evaluate
 from elpo_agent.evaluation.scores import summarize
+from elpo_agent.learner.sft import SftConfig, SftProgress, train_sft
 from elpo_agent.rollout.runner import TaskRef
 from elpo_agent.tiny.architecture import new_model
 from elpo_agent.tiny.tokenizer import train_tokenizer
 from elpo_agent.tiny.traces import student_rows, student_texts
-from elpo_agent.training.config import EnvConfig, RolloutConfig
 from elpo_agent.training.session import Session, env_factory
-from elpo_agent.training.sft import SftConfig, SftProgress, train_sft
 from elpo_envs.tasks.generated import MistakeRates
 
 _DESCRIPTION = "Build the tiny model: tokenizer, random weights, SFT on student traces, figures."

@@ -9,8 +9,8 @@ import numpy as np
 
 import elpo_envs  # noqa: F401  (registers the environments)
 from elpo_agent.chat import ChatCodec
+from elpo_agent.learner.sft import SftRow
 from elpo_agent.training.demonstrations import played_row
-from elpo_agent.training.sft import SftRow
 from elpo_envs.protocols import get_protocol
 from elpo_envs.tasks.generated import GeneratedSource, MistakeRates, student_trace
 from elpo_envs.tasks.gsm8k import final_value

@@ -9,8 +9,8 @@ from typing import Self
 from torch import Tensor
 
 from elpo_agent.algorithms import Algorithm
+from elpo_agent.config import TrainConfig
 from elpo_agent.training.collection import Collected, Collector
-from elpo_agent.training.config import TrainConfig
 from elpo_agent.training.session import Session
 
 _LOOK_S = 0.1

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from elpo_agent.training.config import TrainConfig
+from elpo_agent.config import TrainConfig
+from elpo_agent.learner.sft import SftProgress, train_sft
 from elpo_agent.training.demonstrations import expert_rows
 from elpo_agent.training.display import Display
 from elpo_agent.training.session import Session, env_factory
-from elpo_agent.training.sft import SftProgress, train_sft
 from elpo_agent.training.tasks import update_indices
 
 

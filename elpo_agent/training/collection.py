@@ -14,11 +14,11 @@ import numpy as np
 
 from elpo_agent.algorithms import Algorithm
 from elpo_agent.algorithms.selection import is_mixed, shares
+from elpo_agent.config import EnvConfig, RolloutConfig, TrainConfig
+from elpo_agent.ranks import ALONE, Ranks
 from elpo_agent.rollout.base import SearchResult
 from elpo_agent.rollout.budget import BudgetLimits
 from elpo_agent.rollout.runner import Runner, TaskRef, tree_metrics
-from elpo_agent.training.config import EnvConfig, RolloutConfig, TrainConfig
-from elpo_agent.training.ranks import ALONE, Ranks
 from elpo_agent.training.session import Session, env_factory
 from elpo_agent.training.stopping import Stopping
 from elpo_agent.training.tasks import task_indices

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from elpo_agent.chat import ChatCodec
-from elpo_agent.training.sft import SftRow
+from elpo_agent.learner.sft import SftRow
 
 
 def played_row(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from elpo_agent.config import TrainConfig
 from elpo_agent.evaluation.evaluate import evaluate
 from elpo_agent.evaluation.scores import summarize
+from elpo_agent.learner.memory import while_sampling
+from elpo_agent.ranks import Ranks
 from elpo_agent.rollout.runner import TaskRef
-from elpo_agent.training.config import TrainConfig
 from elpo_agent.training.display import Display
-from elpo_agent.training.memory import while_sampling
-from elpo_agent.training.ranks import Ranks
 from elpo_agent.training.session import Session, env_factory
 
 _BATCH = 128

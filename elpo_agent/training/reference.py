@@ -16,13 +16,13 @@ from torch import nn
 
 from elpo_agent.algorithms.base import Algorithm
 from elpo_agent.credit.base import FloatArray, ReferenceLogprobs, valid_leaves
-from elpo_agent.training.checkpoint import naming_full_disk
-from elpo_agent.training.logprobs import row_logprobs
-from elpo_agent.training.packing import Packing
-from elpo_agent.training.precision import check_same_names
-from elpo_agent.training.ranks import ALONE, Ranks
-from elpo_agent.training.rows import LeafTokens, leaf_tokens
-from elpo_agent.training.run_folder import RunFolderError
+from elpo_agent.learner.logprobs import row_logprobs
+from elpo_agent.learner.packing import Packing
+from elpo_agent.learner.precision import check_same_names
+from elpo_agent.learner.rows import LeafTokens, leaf_tokens
+from elpo_agent.ranks import ALONE, Ranks
+from elpo_agent.runs.checkpoint import naming_full_disk
+from elpo_agent.runs.run_folder import RunFolderError
 from elpo_agent.tree import RolloutTree
 
 FILE = "reference.pt"

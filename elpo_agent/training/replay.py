@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from elpo_agent.training.rows import TrainingRow
+from elpo_agent.learner.rows import TrainingRow
 
 Groups = Sequence[Sequence[TrainingRow]]
 

@@ -14,12 +14,12 @@ from torch import nn
 
 import elpo_envs
 from elpo_agent.chat import ChatCodec
+from elpo_agent.config import EngineConfig, EnvConfig, ModelConfig, RolloutConfig
 from elpo_agent.engines.loading import load_model
 from elpo_agent.engines.opening import TrainablePolicy, open_engine
+from elpo_agent.learner.lora import add_adapters, merged
 from elpo_agent.rollout.runner import Runner
-from elpo_agent.training.checkpoint import save_model
-from elpo_agent.training.config import EngineConfig, EnvConfig, ModelConfig, RolloutConfig
-from elpo_agent.training.lora import add_adapters, merged
+from elpo_agent.runs.checkpoint import save_model
 from elpo_envs.env import ConversationEnv
 
 # Each environment holds an interpreter process of a few MiB.

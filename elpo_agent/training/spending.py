@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from elpo_agent.training.checkpoint import RunState
+from elpo_agent.learner.rows import TrainingRow
+from elpo_agent.runs.checkpoint import RunState
 from elpo_agent.training.collection import Collected
 from elpo_agent.training.figures import rollout_figures
-from elpo_agent.training.rows import TrainingRow
 
 _COUNTED = (
     "prompts",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from elpo_agent.interrupts import Held, Terminated, uninterrupted
-from elpo_agent.training.ranks import ALONE, Ranks
+from elpo_agent.ranks import ALONE, Ranks
 
 T = TypeVar("T")
 

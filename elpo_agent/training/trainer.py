@@ -14,11 +14,15 @@ import numpy as np
 import torch
 
 from elpo_agent.algorithms import Algorithm, registry
+from elpo_agent.config import TrainConfig
 from elpo_agent.credit.base import leaf_credits
 from elpo_agent.interrupts import uninterrupted
+from elpo_agent.learner.learner import Learner, scheduled_lr
+from elpo_agent.learner.memory import while_learning, while_sampling
+from elpo_agent.learner.rows import TrainingRow, tree_rows
+from elpo_agent.ranks import ALONE, Ranks
 from elpo_agent.rollout.serialization import tree_to_json
-from elpo_agent.training.ahead import AheadCollector
-from elpo_agent.training.checkpoint import (
+from elpo_agent.runs.checkpoint import (
     RunState,
     list_checkpoints,
     load_engine,
@@ -28,26 +32,22 @@ from elpo_agent.training.checkpoint import (
     save_checkpoint,
     write_atomic,
 )
+from elpo_agent.runs.follower import folder_of
+from elpo_agent.runs.random_state import deterministic_kernels, random_states, restore_random_states, seeded
+from elpo_agent.runs.resuming import begin, go_on
+from elpo_agent.runs.run_folder import RunFolder
+from elpo_agent.runs.saved_config import settings
+from elpo_agent.runs.trackers import TensorBoardTracker, Tracker, WandbTracker
+from elpo_agent.training.ahead import AheadCollector
 from elpo_agent.training.cold_start import cold_start
 from elpo_agent.training.collection import Collected, Collector, Pair, training_env
-from elpo_agent.training.config import TrainConfig
 from elpo_agent.training.display import Display
-from elpo_agent.training.follower import folder_of
 from elpo_agent.training.held_out import held_out_scores
-from elpo_agent.training.learner import Learner, scheduled_lr
-from elpo_agent.training.memory import while_learning, while_sampling
-from elpo_agent.training.random_state import deterministic_kernels, random_states, restore_random_states, seeded
-from elpo_agent.training.ranks import ALONE, Ranks
 from elpo_agent.training.reference import Reference, needs_reference
 from elpo_agent.training.replay import from_state, positives, to_state
-from elpo_agent.training.resuming import begin, go_on
-from elpo_agent.training.rows import TrainingRow, tree_rows
-from elpo_agent.training.run_folder import RunFolder
-from elpo_agent.training.saved_config import settings
 from elpo_agent.training.session import Session, env_factory, task_count
 from elpo_agent.training.spending import advanced, update_figures
 from elpo_agent.training.stopping import Stopping
-from elpo_agent.training.trackers import TensorBoardTracker, Tracker, WandbTracker
 
 
 def output_folder(config: TrainConfig) -> Path:

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from elpo_agent.config import LearnerConfig
+from elpo_agent.learner.logprobs import forward_passes, row_logprobs, token_logprobs, token_logprobs_and_entropies
+from elpo_agent.learner.recomputation import recomputed_layers
+from elpo_agent.learner.rows import TrainingRow, collate
+from elpo_agent.learner.sharded import gradient_norm, weights_of
 from elpo_agent.objective.base import Objective, TokenBatch
 from elpo_agent.objective.options import LossOptions, row_weights
-from elpo_agent.training.config import LearnerConfig
-from elpo_agent.training.logprobs import forward_passes, row_logprobs, token_logprobs, token_logprobs_and_entropies
-from elpo_agent.training.ranks import ALONE, Ranks
-from elpo_agent.training.recomputation import recomputed_layers
-from elpo_agent.training.rows import TrainingRow, collate
-from elpo_agent.training.sharded import gradient_norm, weights_of
+from elpo_agent.ranks import ALONE, Ranks
 
 _NOTHING_LEARNT = {"loss": 0.0, "grad_norm": 0.0, "live_rows": 0.0}
 _MEND = "the last checkpoint is from before, start a new run with a smaller learner.lr"

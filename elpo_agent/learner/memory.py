@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-from elpo_agent.training.config import LearnerConfig, RolloutConfig
+from elpo_agent.config import LearnerConfig, RolloutConfig
 
 # What torch's allocator for the CPU says, in a plain RuntimeError.
 _CPU_ALLOCATOR = ("can't allocate memory", "not enough memory")

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from elpo_agent.training.ranks import Ranks
-from elpo_agent.training.run_folder import RunFolder
-from elpo_agent.training.trackers import Tracker
+from elpo_agent.ranks import Ranks
+from elpo_agent.runs.run_folder import RunFolder
+from elpo_agent.runs.trackers import Tracker
 
 
 class FollowerFolder(RunFolder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from elpo_agent.training.checkpoint import (
+from elpo_agent.runs.checkpoint import (
     RunState,
     discard_leftovers,
     list_checkpoints,
@@ -13,9 +13,9 @@ from elpo_agent.training.checkpoint import (
     newest_intact,
     set_damaged_aside,
 )
-from elpo_agent.training.config import TrainConfig
-from elpo_agent.training.run_folder import RunFolder, RunFolderError
-from elpo_agent.training.saved_config import differences, read_settings, settings, write_config
+from elpo_agent.config import TrainConfig
+from elpo_agent.runs.run_folder import RunFolder, RunFolderError
+from elpo_agent.runs.saved_config import differences, read_settings, settings, write_config
 
 
 def begin(folder: RunFolder, config: TrainConfig) -> RunState:

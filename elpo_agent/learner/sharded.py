@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elpo_agent.training.config import LearnerConfig
-from elpo_agent.training.precision import HALF, MasterWeights, Weights, check_same_names
-from elpo_agent.training.ranks import Ranks
-from elpo_agent.training.tree_attention import takes_trees
+from elpo_agent.config import LearnerConfig
+from elpo_agent.learner.precision import HALF, MasterWeights, Weights, check_same_names
+from elpo_agent.learner.tree_attention import takes_trees
+from elpo_agent.ranks import Ranks
 
 
 def weights_of(model: nn.Module, config: LearnerConfig, ranks: Ranks) -> Weights:

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from elpo_agent.training.checkpoint import write_atomic
-from elpo_agent.training.config import LoraConfig, TrainConfig
+from elpo_agent.runs.checkpoint import write_atomic
+from elpo_agent.config import LoraConfig, TrainConfig
 
 # What may differ between a run and its resumption without changing its results.
 _FREE_TO_CHANGE = ("output", "checkpoint_every", "keep_checkpoints", "save_trees_every", "wandb_project")

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from elpo_agent.training.packing import Packing, packs, pays, predicting
-from elpo_agent.training.ranks import ALONE, Ranks
-from elpo_agent.training.rows import micro_batches, padded
-from elpo_agent.training.tree_attention import packed_logits, takes_trees
+from elpo_agent.learner.packing import Packing, packs, pays, predicting
+from elpo_agent.learner.rows import micro_batches, padded
+from elpo_agent.learner.tree_attention import packed_logits, takes_trees
+from elpo_agent.ranks import ALONE, Ranks
 
 
 class TokenRow(Protocol):

@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from elpo_agent.learner.packing import Packing
+from elpo_agent.learner.sft import SftConfig
 from elpo_agent.rollout.budget import BudgetLimits
 from elpo_agent.rollout.waiting import Batching
-from elpo_agent.training.packing import Packing
-from elpo_agent.training.sft import SftConfig
 
 
 @dataclass(frozen=True)

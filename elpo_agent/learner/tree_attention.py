@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elpo_agent.engines.attention import TREE_ATTENTION
-from elpo_agent.training.packing import Packed, pack, predicting
+from elpo_agent.learner.packing import Packed, pack, predicting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

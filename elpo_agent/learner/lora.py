@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from elpo_agent.training.config import LoraConfig
+from elpo_agent.config import LoraConfig
 
 
 def add_adapters(model: Any, config: LoraConfig) -> Any:

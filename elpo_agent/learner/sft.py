@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from elpo_agent.training.precision import MasterWeights
+from elpo_agent.learner.precision import MasterWeights
 
 
 @dataclass(frozen=True)

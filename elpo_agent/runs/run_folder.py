@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from elpo_agent.interrupts import uninterrupted
-from elpo_agent.training.checkpoint import naming_full_disk
-from elpo_agent.training.trackers import Tracker
+from elpo_agent.runs.checkpoint import naming_full_disk
+from elpo_agent.runs.trackers import Tracker
 
 
 class RunFolderError(RuntimeError):
