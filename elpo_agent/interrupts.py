@@ -54,6 +54,10 @@ class Held:
         if self.numbers:
             do()
 
+    def rest(self) -> None:
+        """Do nothing at a signal any more but note it."""
+        self._act = None
+
     def note(self, number: int, frame: object) -> None:
         self.numbers.append(number)
         if self.numbers.count(signal.SIGTERM) > 1:
@@ -119,7 +123,10 @@ def run_coroutine(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
             loop, task = asyncio.get_running_loop(), asyncio.current_task()
             assert task is not None
             held.act(lambda: loop.call_soon_threadsafe(task.cancel))
-            return await main()
+            try:
+                return await main()
+            finally:
+                held.rest()  # before the loop is closed, which could not be told of a signal
 
         with asyncio.Runner() as runner:
             return runner.run(cancellable())

@@ -28,8 +28,8 @@ from elpo_agent.config import EnvConfig
 from elpo_agent.engines.transformers_engine import TransformersPolicy
 from elpo_agent.learner.learner import Learner
 from elpo_agent.objective import clipping
+from elpo_agent.runs import checkpoint, run_folder
 from elpo_agent.runs.run_folder import RunFolder
-from elpo_agent.training import checkpoint, run_folder
 from elpo_envs.math_env import MathEnv
 from elpo_envs.sandbox.fork.pools import current_pool
 

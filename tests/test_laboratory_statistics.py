@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks import laboratory
 from benchmarks.laboratory import Cache, Pair, Plan, compare, run_pair
 from benchmarks.laboratory_statistics import Difference, mean_while_spending
 
@@ -65,10 +66,28 @@ def test_finished_pairs_are_kept_and_a_changed_plan_is_another(tmp_path: Path) -
 
 
 def test_what_tuning_found_is_kept_for_other_numbers_of_seeds(tmp_path: Path) -> None:
-    done = run_pair("grpo", "irr_4_.06", Plan(seeds=2, updates=2, rollouts=16), tmp_path)
+    plan = Plan(seeds=2, updates=2, rollouts=16)
+    run_pair("grpo", "irr_4_.06", plan, tmp_path)
     longer, other = Cache(tmp_path, Plan(3, 2, 16)), Cache(tmp_path, Plan(2, 3, 16))
-    assert longer.get_tuning("grpo", "irr_4_.06") == {float(lr): area for lr, area in done.tuning.items()}
+    assert longer.get_tuning("grpo", "irr_4_.06") == laboratory.tune("grpo", "irr_4_.06", plan)
     assert other.get_tuning("grpo", "irr_4_.06") is None
     assert longer.get_tuning("elpo", "irr_4_.06") is None
     longer.put_tuning("elpo", "irr_4_.06", {0.04: 0.1, 0.08: 0.3, 0.16: 0.2})
-    assert run_pair("elpo", "irr_4_.06", Plan(3, 2, 16), tmp_path).lr == 0.08  # not tuned again
+    assert set(run_pair("elpo", "irr_4_.06", Plan(3, 2, 16), tmp_path).tuning) == {"0.04", "0.08", "0.16"}, (
+        "tuned again"
+    )
+
+
+def test_the_best_rate_must_stay_the_best_on_more_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {0.04: 0.9, 0.08: 0.1, 0.16: 0.45}
+    tried: list[float] = []
+
+    def mean_areas(arm: str, family: str, plan: Plan, lrs: list[float], seeds: tuple[int, ...]) -> dict[float, float]:
+        assert not set(seeds) & set(laboratory.TUNING_SEEDS)
+        tried.extend(lrs)
+        return {lr: more[lr] for lr in lrs}
+
+    monkeypatch.setattr(laboratory, "_mean_areas", mean_areas)
+    found = laboratory.confirm("grpo", "irr_4_.06", Plan(2, 2), {0.04: 0.2, 0.08: 0.6, 0.16: 0.5})
+    assert tried == [0.08, 0.16]
+    assert found == pytest.approx({0.04: 0.2, 0.08: (4 * 0.6 + 12 * 0.1) / 16, 0.16: (4 * 0.5 + 12 * 0.45) / 16})

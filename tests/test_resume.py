@@ -19,9 +19,10 @@ from _runs import Silent, assert_same_run, environment, metrics, micro, records,
 
 from elpo_agent.config import TrainConfig
 from elpo_agent.learner.learner import Learner
+from elpo_agent.runs import checkpoint
 from elpo_agent.runs.run_folder import RunFolder, RunFolderError
 from elpo_agent.runs.saved_config import differences, settings, write_config
-from elpo_agent.training import checkpoint, trainer
+from elpo_agent.training import trainer
 from elpo_agent.training.ahead import AheadCollector
 from elpo_agent.training.collection import Collector
 from elpo_agent.training.trainer import Trainer

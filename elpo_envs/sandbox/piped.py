@@ -16,7 +16,7 @@ from typing import IO
 
 from elpo_envs.sandbox.frames import UnreadableReplyError, read_frame, write_frame
 
-_EXIT_S = 0.5
+_EXIT_S = 2.0
 _PIPE_BYTES = 4096  # a pipe takes so much without anybody reading, everywhere
 
 
