@@ -66,7 +66,8 @@ class Process:
         alive: False once it was ended by the host, whoever still refers to it.
         awaited: whether its first request came before it was born.
         frozen: whether it holds a state for good, and serves no further request.
-        served_s: seconds of wall-clock time that its requests have taken.
+        served: how many requests it has served, and
+        served_s: seconds of wall-clock time that they have taken.
         pins: by how many it is being used; a process with a pin is not ended to make room.
     """
 
@@ -79,6 +80,7 @@ class Process:
         self.pins = 0
         self.awaited = False
         self.frozen = False
+        self.served = 0
         self.served_s = 0.0
         self._born = self._busy = False
         self._pid = 0
@@ -134,6 +136,7 @@ class Process:
             if meanwhile is not None:
                 meanwhile()
             reply = yield from self._receive(deadline)
+            self.served += 1
             self.served_s += time.monotonic() - start
             self._busy = False
         if self.frozen:

@@ -5,10 +5,10 @@ state, and as fast as a fork. From the first snapshot of a session, or its resto
 one that is stopped or crashes takes nothing else along. The next process is forked ahead after every such call, and
 the next call finds it ready.
 
-Before that, calls run in one process, as long as repeating them takes no time to speak of and is known to lead to the
-same state: that is how it is rebuilt after a call that was stopped or crashed. A process that was ended to make room
-is rebuilt in the same way. What repeated calls give is compared with the first time, and the session is refused where
-it differs.
+Before that, a process serves calls as long as repeating them takes no time to speak of and is known to lead to the
+same state: so it is rebuilt, from the last process that was frozen, after a call that was stopped or crashed. A process
+that was ended to make room is rebuilt from the beginning. What repeated calls give is compared with the first time,
+and the session is refused where it differs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from elpo_envs.sandbox.language import LanguagePolicy
 
 _ATTEMPTS = 3
-# What may have to be repeated after a call that was stopped or crashed: some ten times what a fork takes.
+# What a process may serve before it is frozen, and may have to be repeated: some ten times what a fork takes.
 _REPEATED_S = 0.05
 _REPEATED_CALLS = 128
 _CAPABILITIES = {  # by whether the jail is whole
@@ -76,7 +76,8 @@ class ForkSandbox:
         self._allowed_imports = None if language is None else language.allowed_imports
         self._isolation_required = isolation_required
         self._state: SandboxSnapshot | None = None
-        self._in_place = False  # whether the next call may run in the process that holds the session
+        self._alone = False  # whether nobody has a snapshot of it
+        self._base: SandboxSnapshot | None = None  # what its process was forked from, while that may be needed
         self._row = 0  # calls since the session was opened or restored
         self._ahead = ForkedAhead()
         self._settled: tuple[Limits, SessionSettings] | None = None  # what `_settings` made of which limits
@@ -89,7 +90,7 @@ class ForkSandbox:
         """Start a fresh session, dropping any current one; `seed` is any integer."""
         self._ahead.forget()
         self._state = SandboxSnapshot(int(seed), (), "", self.fidelity)
-        self._in_place, self._row = True, 0
+        self._alone, self._base, self._row = True, None, 0
 
     def run(self, code: str) -> Execution:
         """Run `code`; raises only SandboxError, and only if there is no session (`open` was never called)."""
@@ -102,11 +103,12 @@ class ForkSandbox:
     def snapshot(self) -> SandboxSnapshot:
         """The session now; costs nothing. Raises SandboxError if there is no session."""
         state = self._opened()
-        if self._in_place and state.calls:
-            self._in_place = False
+        if self._alone and state.calls:
+            self._alone, self._base = False, None
+            if isinstance(state.live, Process):
+                state.live.freeze()
             pool = self._own_pool or running_pool()
             if pool is not None and (holder := self._held_by(state, pool)) is not None:
-                holder.freeze()
                 self._expect_call(pool, holder)
         return state
 
@@ -117,7 +119,7 @@ class ForkSandbox:
         self._ahead.settle_next()
         reseeds = snapshot.reseeds if reseed is None else (*snapshot.reseeds, (len(snapshot.calls), int(reseed)))
         self._state = replace(snapshot, reseeds=reseeds)
-        self._in_place, self._row = not snapshot.calls, 0
+        self._alone, self._base, self._row = not snapshot.calls, None, 0
         pool = self._own_pool or running_pool()
         self._ahead.restored(pool, self._held_by(self._state, pool))
         if pool is not None:
@@ -126,7 +128,7 @@ class ForkSandbox:
     def close(self) -> None:
         """End the session. Idempotent; snapshots stay valid."""
         self._ahead.forget()
-        self._state = None
+        self._state = self._base = None
         if (pool := self._own_pool or running_pool()) is not None:
             pool.flush()
 
@@ -149,9 +151,10 @@ class ForkSandbox:
     def _attempt(self, code: str) -> Conversation[Execution]:
         pool = self._pool()
         holder = yield from self._rebuild(pool)
-        process = self._process_for(pool, holder)
+        state = self._opened()
+        process = self._process_for(pool, state, holder)
         try:
-            reply, after = yield from self._advance(pool, holder, process, self._opened(), code)
+            reply, after = yield from self._advance(pool, holder, process, state, code)
         except TimeoutError:
             execution = stopped(f"{self.limits.wall_s:g} s")
         except ProcessLostError as lost:
@@ -162,8 +165,8 @@ class ForkSandbox:
             raise
         else:
             self._state = after
-            self._in_place = self._in_place and self._may_go_on(pool, process, after)
-            if not self._in_place:
+            if not (self._alone and self._may_go_on(pool, process) and is_repeatable(code)):
+                self._base = None
                 process.freeze()
                 self._expect_call(pool, process)
             return Execution(*reply)
@@ -213,7 +216,7 @@ class ForkSandbox:
         def meanwhile() -> None:
             if not self._row:
                 self._ahead.fork_spare(pool)
-            elif not self._in_place and process.awaited and pool.counts_forks:
+            elif not self._alone and process.awaited and pool.counts_forks:
                 self._ahead.fork_next(pool, process)  # else an order to a process at work would be early
 
         with Pinned(holder):
@@ -227,12 +230,12 @@ class ForkSandbox:
         digest = extend_digest(state.digest, [reply])
         return reply, SandboxSnapshot(state.seed, (*state.calls, code), digest, state.fidelity, state.reseeds, process)
 
-    def _may_go_on(self, pool: Pool, process: Process, state: SandboxSnapshot) -> bool:
-        """Whether `process`, which holds `state`, may serve one more call, that could be its end."""
+    def _may_go_on(self, pool: Pool, process: Process) -> bool:
+        """Whether a process may serve one more call, that could be its end."""
         return (
-            process.served_s < _REPEATED_S
-            and len(state.calls) < _REPEATED_CALLS
-            and is_repeatable(state.calls[-1])
+            not process.frozen
+            and process.served < _REPEATED_CALLS
+            and process.served_s < _REPEATED_S
             and pool.counts_forks  # a jail that does so has no threads either, which would go on between calls
         )
 
@@ -270,16 +273,17 @@ class ForkSandbox:
             self._settled = limits, settings
         return self._settled[1]
 
-    def _process_for(self, pool: Pool, holder: Process | None) -> Process:
-        """Where the next call is to run: in the process that holds the session, or on a fork of it.
+    def _process_for(self, pool: Pool, state: SandboxSnapshot, holder: Process | None) -> Process:
+        """Where the next call of the session `state` is to run: in `holder`, the process that holds it, or on a fork.
 
         Raises SandboxError if there can be no such process.
         """
-        if self._in_place and holder is not None:
+        if holder is not None and self._may_go_on(pool, holder):
             if not holder.is_quiet():
                 pool.drop(holder)
                 raise SandboxError("the session's process ended between two calls")
             return holder
+        self._base = state if self._alone else None
         process = self._ahead.take_next(pool)
         if process is None:
             if holder is not None:
@@ -297,8 +301,10 @@ class ForkSandbox:
         if holder is not None or not target.calls:
             return holder
         self._ahead.give_up_next()
-        state = SandboxSnapshot(target.seed, (), "", self.fidelity)
-        for n, code in enumerate(target.calls):
+        state = self._base
+        if state is None or self._held_by(state, pool) is None:
+            state = SandboxSnapshot(target.seed, (), "", self.fidelity)
+        for n, code in enumerate(target.calls[len(state.calls) :], len(state.calls)):
             state = replace(state, reseeds=tuple(reseed for reseed in target.reseeds if reseed[0] <= n))
             state = yield from self._repeat(pool, state, code)
         if state.digest != target.digest:
@@ -306,16 +312,17 @@ class ForkSandbox:
         self._state = replace(target, live=state.live)
         if (holder := self._held_by(self._state, pool)) is None:
             raise SandboxError("the session's process was ended to make room for others")
-        if not self._in_place:
+        if not self._alone:
             holder.freeze()
         return holder
 
     def _repeat(self, pool: Pool, state: SandboxSnapshot, code: str) -> Conversation[SandboxSnapshot]:
         """One step of a rebuild: the session `state` after `code`."""
         holder = self._held_by(state, pool)
-        process = self._process_for(pool, holder)
+        process = self._process_for(pool, state, holder)
         try:
             return (yield from self._advance(pool, holder, process, state, code))[1]
         except (TimeoutError, ProcessLostError) as error:
             pool.drop(process)
+            self._base = None  # it may be why
             raise SandboxError(f"the session's calls could not be repeated: {error!r}") from error
