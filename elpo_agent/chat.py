@@ -65,6 +65,7 @@ class ChatCodec:
         if tokenizer.chat_template is None:
             raise ValueError("the tokenizer has no chat template; set tokenizer.chat_template")
         self._tokenizer = tokenizer
+        self._usual_decode = _decodes_as_usual(tokenizer)
         self._special = _special_tokens(tokenizer)
         # Rollouts of one prompt mostly see the same results.
         self._feedback: dict[tuple[str, str], tuple[int, ...]] = {}
@@ -153,7 +154,11 @@ class ChatCodec:
         end = len(ids)
         while end and ids[end - 1] in self.stop_ids:
             end -= 1
-        text = self._tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        kept = list(ids[:end])
+        if self._usual_decode:  # in half the time
+            text = self._tokenizer.backend_tokenizer.decode(kept, skip_special_tokens=False)
+        else:
+            text = self._tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
 
@@ -204,6 +209,15 @@ class ChatCodec:
             if token in content:
                 content = content.replace(token, f"{token[0]}\u200b{token[1:]}")
         return message if content is message["content"] else {**message, "content": content}
+
+
+def _decodes_as_usual(tokenizer: Any) -> bool:
+    """Whether `decode` is its backend's, with nothing added but a look at the type of every id."""
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+    kind = type(tokenizer)
+    usual = getattr(kind, "decode", None) is PreTrainedTokenizerBase.decode
+    return usual and getattr(kind, "_decode", None) is PreTrainedTokenizerFast._decode
 
 
 def _special_tokens(tokenizer: Any) -> dict[int, str]:

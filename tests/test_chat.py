@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -202,6 +203,30 @@ def test_turns_survive_decoding() -> None:
         assert ids[-1] == end
         assert codec.turn_text(ids) == codec.turn_text(ids[:-1]) == text
     assert codec.turn_text((end, *codec.turn_ids("x"))) == "<|im_end|>x", "only at the end"
+
+
+def test_any_ids_are_decoded_as_the_tokenizer_does() -> None:
+    tokenizer = tokenizer_with(HERMES)
+    codec = ChatCodec(tokenizer)
+    chance = random.Random(0)
+    for length in (0, 1, 2, 3, 10, 100):
+        ids = [chance.randrange(len(tokenizer)) for _ in range(length)]
+        while ids and ids[-1] in codec.stop_ids:
+            ids.pop()
+        expected = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        assert codec.turn_text((*ids, codec.end_of_turn_id)) == codec.turn_text(ids) == expected
+
+
+def test_a_decoder_of_ones_own_is_asked() -> None:
+    tokenizer = tokenizer_with(HERMES)
+
+    class Shouting(type(tokenizer)):  # type: ignore[misc]
+        def decode(self, *args: Any, **options: Any) -> Any:
+            return super().decode(*args, **options).upper()
+
+    tokenizer.__class__ = Shouting
+    codec = ChatCodec(tokenizer)
+    assert codec.turn_text(codec.turn_ids("quiet")) == "QUIET"
 
 
 def test_stop_ids_come_from_template_tokenizer_and_generation_config() -> None:
