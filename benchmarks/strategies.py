@@ -8,9 +8,9 @@ seed r for both strategies. `grpo` samples independently; `elpo` searches failur
 *Scheduler* is all CPU time of the event loop's own thread outside the policy (batching, seeds, budgets, trees, resuming
 coroutines, and turning text into ids and back: the codec, shown by itself too), and all CPU time of the tool threads
 outside the environments' own work, their `reset` and `step` and `elpo_envs.snapshot` and `restore` (queues, handing
-results over; shown by itself, too). *Engine* is the CPU time of the loop's thread inside the policy. CPU time of single
-threads is counted, so that other work on the machine enters little. Wall time beside it says what waiting for tools
-costs.
+results over; shown by itself, too). *Engine* is the CPU time of the loop's thread while the policy
+samples; what the policy does beside that, keeping and freeing its cache, counts as neither. CPU time of single threads
+is counted, so that other work on the machine enters little. Wall time beside it says what waiting for tools costs.
 
 *Fill* of an engine call is its rows over the 128 prompts, at most 1; means are weighted by the calls' time in the
 engine. "During search" are calls while some prompt continues from a step; "before any prompt is done" leaves out the
@@ -52,6 +52,7 @@ UNITS = {
     "of which codec": "s",
     "of which in tool threads": "s",
     "engine CPU time": "s",
+    "keeping and freeing the engine's cache": "s",
     "scheduler CPU time per rollout": "ms",
     "wall time": "s",
     "engine calls": "calls",
@@ -83,6 +84,7 @@ class WatchedPolicy:
         self.entropy_kind = policy.entropy_kind
         self.calls: list[Call] = []
         self._policy = policy
+        self.keeping_s = 0.0
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[list[SampledTurn]]:
         began = time.thread_time()
@@ -93,7 +95,22 @@ class WatchedPolicy:
         return turns
 
     def reset_cache(self) -> None:
-        self._policy.reset_cache()
+        with self._keeping():
+            self._policy.reset_cache()
+
+    def hold(self, prefix: tuple[int, ...]) -> None:
+        with self._keeping():
+            self._policy.hold(prefix)
+
+    def release(self, prefix: tuple[int, ...]) -> None:
+        with self._keeping():
+            self._policy.release(prefix)
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        began = time.thread_time()
+        yield
+        self.keeping_s += time.thread_time() - began
 
 
 class WatchedCodec:
@@ -234,6 +251,7 @@ def run_once(
 ) -> Figures:
     """Grow a tree for each prompt and say what it took."""
     policy.calls.clear()
+    policy.keeping_s = 0.0
     codec.seconds = 0.0
     watched = WatchedStrategy(strategy, policy)
     whole: list[int] = []  # calls made when the first prompt was done
@@ -251,7 +269,7 @@ def run_once(
         raise RuntimeError(f"{rollouts} of {prompts * strategy.n_total} rollouts came back")
     calls, searched = policy.calls, sorted(watched.searched)
     engine = sum(call.seconds for call in calls)
-    scheduler = cpu - engine + in_threads
+    scheduler = cpu - engine - policy.keeping_s + in_threads
     fills = [min(1.0, call.rows / prompts) for call in calls]
 
     def fill(chosen: Sequence[int]) -> float:
@@ -262,6 +280,7 @@ def run_once(
         "of which codec": codec.seconds,
         "of which in tool threads": in_threads,
         "engine CPU time": engine,
+        "keeping and freeing the engine's cache": policy.keeping_s,
         "scheduler CPU time per rollout": 1e3 * scheduler / rollouts,
         "wall time": wall,
         "engine calls": len(calls),
