@@ -13,8 +13,8 @@ _CHANCE = re.compile(
     )\b
     | \b (?: __import__|SystemRandom|getrandom|import_module|now|perf_counter|st_[acm]time|today|urandom ) \b
     | \b (?: hash|id|lstat|stat ) \(
-    | \b (?: MT19937|PCG64|PCG64DXSM|Philox|Random|RandomState|SFC64|SeedSequence|default_rng|seed )
-      \s* \( \s* (?:None\s*)? \)  # seeded by the system
+    | \b (?: MT19937|PCG64|PCG64DXSM|Philox|Random|RandomState|SFC64|SeedSequence|default_rng|seed ) \b
+      (?! \s* \( \s* (?!None\b) [^\s)] )  # seeded by the system, or under another name
     | / (?:dev|proc|sys) \b
     """,
     re.VERBOSE,
